@@ -97,7 +97,8 @@ static int check_run_one(const struct check_test *test)
         return CHECK_EXIT_FAILED;
     }
     if (WIFSIGNALED(status)) {
-        fprintf(stderr, "killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        fprintf(stderr, "killed by signal %d (%s)\n", WTERMSIG(status),
+                strsignal(WTERMSIG(status)));
         return CHECK_EXIT_FAILED;
     }
     return WEXITSTATUS(status);
@@ -131,7 +132,10 @@ int main(int argc, char **argv)
         } else {
             test->run();
         }
-        printf("%s %s\n", code == 0 ? "ok     " : code == CHECK_EXIT_SKIPPED ? "skipped" : "FAILED ",
+        printf("%s %s\n",
+               code == 0                    ? "ok     "
+               : code == CHECK_EXIT_SKIPPED ? "skipped"
+                                            : "FAILED ",
                test->name);
         passed += code == 0;
         skipped += code == CHECK_EXIT_SKIPPED;

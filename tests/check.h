@@ -10,9 +10,10 @@
  *
  * A test is named for the behaviour it proves. Each runs in a process of its own with a time limit,
  * so a crash or a hang is one failed test and not a lost run. A stuck test is killed with SIGABRT
- * (its stacks go to the core or the sanitizer's report) and reported as stuck. There is no main() to write:
- * link the `check` library. `test-NAME [pattern]` runs the tests whose name contains `pattern`;
- * `--no-fork` runs them in this process, for a debugger. The last line is `N passed, N failed`. */
+ * (its stacks go to the core or the sanitizer's report) and reported as stuck. There is no main()
+ * to write: link the `check` library. `test-NAME [pattern]` runs the tests whose name contains
+ * `pattern`; `--no-fork` runs them in this process, for a debugger. The last line is
+ * `N passed, N failed`. */
 #ifndef TESTS_CHECK_H
 #define TESTS_CHECK_H
 

@@ -13,8 +13,8 @@
 extern "C" {
 #endif
 
-#define IL_API       __attribute__((visibility("default")))
-#define IL_MUST_USE  __attribute__((warn_unused_result))
+#define IL_API          __attribute__((visibility("default")))
+#define IL_MUST_USE     __attribute__((warn_unused_result))
 #define IL_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* One list: the enum, the names, the texts and the manual are made from it. The numbers are part
@@ -70,7 +70,7 @@ struct il_error {
     int sys_errno;       /* of the system call that failed, else 0 */
     enum il_phase phase; /* what a request was doing, else IL_PHASE_NONE */
     uint32_t limit_ms;   /* IL_ETIMEDOUT: the limit that ran out, in milliseconds, else 0 */
-    char message[IL_ERROR_MESSAGE_SIZE]; /* for people: what happened, to what; never empty on error */
+    char message[IL_ERROR_MESSAGE_SIZE]; /* for people: what happened, to what; not empty */
 };
 
 /* "IL_ETIMEDOUT"; for an unknown code "IL_E?". Static. */

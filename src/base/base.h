@@ -16,13 +16,13 @@
 
 /* ---- compiler ---- */
 
-#define IL_NOINLINE     __attribute__((noinline))
-#define IL_UNUSED       __attribute__((unused))
-#define IL_LIKELY(x)    __builtin_expect(!!(x), 1)
-#define IL_UNLIKELY(x)  __builtin_expect(!!(x), 0)
-#define IL_CACHE_LINE   64
-#define il_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-#define il_array_count(a) (sizeof(a) / sizeof((a)[0]))
+#define IL_NOINLINE                        __attribute__((noinline))
+#define IL_UNUSED                          __attribute__((unused))
+#define IL_LIKELY(x)                       __builtin_expect(!!(x), 1)
+#define IL_UNLIKELY(x)                     __builtin_expect(!!(x), 0)
+#define IL_CACHE_LINE                      64
+#define il_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define il_array_count(a)                  (sizeof(a) / sizeof((a)[0]))
 
 static inline uint64_t il_min_u64(uint64_t a, uint64_t b)
 {
@@ -105,7 +105,10 @@ struct il_list {
     struct il_list *next, *prev;
 };
 
-#define IL_LIST_INIT(name) { &(name), &(name) }
+#define IL_LIST_INIT(name)                                                                         \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 
 static inline void il_list_init(struct il_list *node)
 {

@@ -31,7 +31,8 @@ static void *memory_count_new(void *ptr)
     if (ptr != NULL) {
         atomic_fetch_add_explicit(&memory_allocation_count, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&memory_live_count, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&memory_live_bytes, malloc_usable_size(ptr), memory_order_relaxed);
+        atomic_fetch_add_explicit(&memory_live_bytes, malloc_usable_size(ptr),
+                                  memory_order_relaxed);
     }
     return ptr;
 }
