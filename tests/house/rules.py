@@ -294,6 +294,19 @@ def every_error_code_is_documented(tree):
             yield f"docs/errors.md: IL_{name} is no error code"
 
 
+@rule
+def link_in_a_document_leads_somewhere(tree):
+    folders = {os.path.dirname(path) for path in tree.paths}
+    for path in tree.paths:
+        if not path.endswith(".md"):
+            continue
+        for line, match in find(tree.text(path), r"\]\(([^)\s#]+)[^)]*\)"):
+            target = os.path.normpath(os.path.join(os.path.dirname(path), match[1]))
+            if "://" not in match[1] and not match[1].startswith("mailto:") \
+                    and not tree.has(target) and target not in folders:
+                yield f"{path}:{line}: there is no {target}"
+
+
 # ---- every file ----
 
 # In pieces, so that this file is not its own first finding.

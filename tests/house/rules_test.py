@@ -54,6 +54,7 @@ GOOD = {
     "examples/meson.build": "foreach name : ['one']\n",
     "doctor/doctor.h": '/* doctor.h: finds. */\n#include "base/base.h"\n',
     "tests/check.h": "/* check.h: harness. */\n",
+    "README.md": "see [errors](docs/errors.md#x), [the tools](tools), [it](https://example.org/a)\n",
     "tools/run.sh": "#!/bin/bash\nmktemp -t aXXXXXX\n",
     "tools/run.py": "print('fine')\n",
     "tools/format": "#!/bin/bash\ntrue\n",
@@ -115,6 +116,10 @@ BAD = {
         ({"docs/errors.md": GOOD["docs/errors.md"].replace("two", "three")}, "does not quote"),
         ({"docs/errors.md": GOOD["docs/errors.md"] + "## IL_EOLD (9)\n"}, "IL_EOLD is no error code"),
         ({"include/interloop/error.h": "/* error.h: none */\n"}, "no codes found"),
+    ],
+    "link_in_a_document_leads_somewhere": [
+        ({"README.md": "\nsee [errors](docs/eror.md)\n"}, "README.md:2: there is no docs/eror.md"),
+        ({"docs/errors.md": "[up](../READYOU.md)\n"}, "there is no READYOU.md"),
     ],
     "nothing_is_left_unfinished": [
         ({"tools/run.py": "# TO" "DO: later\n"}, "tools/run.py:1"),

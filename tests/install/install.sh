@@ -35,6 +35,12 @@ pkg_config() { # as it answers a user whose root is the stage
         PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 pkg-config "$@"
 }
 
+library_is_where_the_dynamic_linker_looks() {
+    multiarch=$("$CC" -print-multiarch)
+    [ -n "$multiarch" ] && [ -d "/usr/lib/$multiarch" ] || skip "no multiarch system: meson decides"
+    [ -e "$stage/usr/local/lib/$multiarch/libinterloop.so.0" ] || fail "it is $(installed libinterloop.so.0)"
+}
+
 pkg_config_names_the_version_of_the_project() {
     version=$(sed -n "s/^ *version : '\([0-9.]*\)',$/\1/p" "$IL_SOURCE/meson.build" | head -n 1)
     [ "$(pkg_config --modversion interloop)" = "$version" ] || fail "$(pkg_config --modversion interloop) is not $version"
@@ -104,6 +110,7 @@ uninstall_leaves_no_file() {
 
 check_pattern= check install_puts_everything_below_destdir # the other checks need it
 check install_follows_prefix
+check library_is_where_the_dynamic_linker_looks
 check pkg_config_names_the_version_of_the_project
 check program_links_the_shared_library
 check program_links_the_static_library
