@@ -199,9 +199,10 @@ static char *put_framing(char *out, const struct h1_request_head *head,
         return put_string(out, "Transfer-Encoding: chunked\r\n");
     }
     if (head->body_kind == H1_BODY_SIZED && !seen->has_content_length) {
-        int size = sprintf(out, "Content-Length: %" PRIu64 "\r\n", head->body_size);
+        char line[sizeof("Content-Length: 18446744073709551615\r\n")];
 
-        return out + size;
+        snprintf(line, sizeof(line), "Content-Length: %" PRIu64 "\r\n", head->body_size);
+        return put_string(out, line);
     }
     if (head->body_kind == H1_BODY_NONE && !seen->has_content_length &&
         wants_content_length_0(head->method)) {
