@@ -76,7 +76,7 @@ def public_headers(paths):
 
 def public_declarations(root, path):
     """What is marked IL_API in one header. A comment is about the declarations that follow it without
-    an empty line between them."""
+    an empty line between them, or about the one before it on its line."""
     text = read(root, path)
     code = without_comments(text, keep_strings=False)
     code = re.sub(r"^[ \t]*#(?:.*\\\n)*.*$", lambda m: _blank(m[0]), code, flags=re.MULTILINE)
@@ -93,6 +93,8 @@ def public_declarations(root, path):
             # the comment itself has an empty line in it
             start = above.rfind("/*")
             comment = above[start:].strip()
+        beside = re.match(r"[ \t]*(/\*.*?\*/)", text[match.end():], re.DOTALL)
+        comment += beside[1] if beside else ""
         yield Declaration(path, line, name[1] if name else None, declaration.strip(), comment)
 
 

@@ -200,13 +200,13 @@ def kernel_is_reached_through_sys_only(tree):
 @rule
 def public_function_says_who_may_call_it(tree):
     for path in csource.public_headers(tree.paths):
-        in_head = re.search(r"\bThreads?\b", csource.head_comment(tree.text(path)))
+        in_head = re.search(r"\bThreads?:", csource.head_comment(tree.text(path)))
         for declaration in csource.public_declarations(tree.root, path):
             if not declaration.name:
                 yield f"{path}:{declaration.line}: IL_API marks something that is not an il_ name"
             elif not declaration.comment:
                 yield f"{path}:{declaration.line}: {declaration.name} has no comment above it"
-            elif not in_head and not re.search(r"\bThreads?\b", declaration.comment):
+            elif not in_head and not re.search(r"\b[Tt]hreads?\b", declaration.comment):
                 yield (f"{path}:{declaration.line}: {declaration.name}: neither its comment nor the head of the "
                        "file says `Thread: ...`")
 

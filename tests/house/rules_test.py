@@ -27,6 +27,8 @@ extern "C" {
 IL_API int il_client_open(void (*on_done)(void *arg), void *arg);
 IL_API int il_client_open_twice(void);
 
+IL_API int il_client_count(void); /* How many. Any thread. */
+
 #ifdef __cplusplus
 }
 #endif
@@ -37,7 +39,7 @@ GOOD = {
     "include/interloop/error.h": ERROR_H,
     "include/interloop/client.h": PUBLIC_H,
     "docs/errors.md": "## IL_OK (0)\n> no error\n\n## IL_EBAD (1)\n> it is bad, and\n> that takes two lines\n",
-    "src/il.map": "X_0 {\nglobal:\n il_client_open;\n il_client_open_twice;\nlocal: *;\n};\n",
+    "src/il.map": "X_0 {\nglobal:\n il_client_open;\n il_client_open_twice;\n il_client_count;\nlocal: *;\n};\n",
     "src/base/base.h": "/* base.h: all. */\n#include <stdio.h>\n",
     "src/base/meson.build": "files('pool.c', 'pool_test.c')\n",
     "src/base/pool.c": '/* pool.c: says "//" and may not malloc(). */\n#include "base.h"\n\n'
@@ -92,6 +94,7 @@ BAD = {
     "public_function_says_who_may_call_it": [
         ({"include/interloop/client.h": PUBLIC_H.replace(" Thread: any.", "")}, "il_client_open_twice: neither"),
         ({"include/interloop/client.h": PUBLIC_H.replace("/* Opens one. Thread: any. */\n", "")}, "no comment above"),
+        ({"include/interloop/client.h": PUBLIC_H.replace(" Any thread.", "")}, "il_client_count: neither"),
         ({"include/interloop/client.h": PUBLIC_H.replace(" il_client_open(", " client_open(")}, "not an il_ name"),
     ],
     "il_map_lists_every_public_symbol_and_no_other": [
@@ -104,11 +107,11 @@ BAD = {
     ],
     "public_header_compiles_alone_as_c11": [
         ({"include/interloop/client.h": PUBLIC_H + "struct open_end { int a; };\n"}, "redefinition"),
-        ({"include/interloop/client.h": PUBLIC_H.replace("(void)", "(size_t size)")}, "size_t"),
+        ({"include/interloop/client.h": PUBLIC_H.replace("twice(void)", "twice(size_t size)")}, "size_t"),
         ({"include/interloop/client.h": PUBLIC_H.replace('#include "interloop/error.h"\n', "")}, "IL_API"),
     ],
     "public_header_compiles_alone_as_cpp17": [
-        ({"include/interloop/client.h": PUBLIC_H.replace("(void)", "(int class)")}, "client.h: does not compile"),
+        ({"include/interloop/client.h": PUBLIC_H.replace("twice(void)", "twice(int class)")}, "client.h: does not compile"),
     ],
     "every_error_code_is_documented": [
         ({"docs/errors.md": "## IL_OK (0)\n> no error\n"}, "IL_EBAD (1)"),
