@@ -1,0 +1,113 @@
+/* rt.h: what runtimes offer to the layers above: places to wait, and the runtime's own record.
+ *
+ * A *party* is somebody who can wait: a task, or a plain thread. It waits on its loop: a task lets
+ * the loop's other jobs run, a plain thread drives a private loop of its own meanwhile. Waking is a
+ * token that is never lost:
+ *
+ *      EMPTY --- wait ---> PARKED --- wake ---> NOTIFIED --- the wait returns ---> EMPTY
+ *        |                                         ^
+ *        +------------------ wake -----------------+   (the next wait returns at once)
+ *
+ * A wait may return without reason: callers check what they wait for, in a loop. */
+#ifndef IL_RT_H
+#define IL_RT_H
+
+#include "interloop/runtime.h"
+#include "loop/loop.h"
+
+struct rt_loop;
+
+struct party {
+    _Atomic int state; /* enum party_state */
+    _Atomic uint32_t ref_count;
+    struct il_loop *loop; /* where it waits, and wakes are sent; a reference */
+    struct job job;       /* runs when it is woken */
+    struct timer timer;   /* the loop's holder only; armed while a wait has a deadline */
+    bool is_task;
+    bool is_overdue; /* the timer fired */
+    void (*free)(struct party *party);
+
+    /* for reports: what it waits for and since when; NULL while it runs. Static text. */
+    _Atomic(const char *) waits_for;
+    _Atomic uint64_t waits_since_ns;
+};
+
+enum party_state {
+    PARTY_EMPTY,
+    PARTY_PARKED,
+    PARTY_NOTIFIED,
+};
+
+struct party *party_ref(struct party *party);
+struct party *party_unref(struct party *party);
+
+/* Wake it, or let its next wait return at once. Thread: any; the caller has a reference, or is sure
+ * that the party is still inside the wait. */
+void party_wake(struct party *party);
+
+/* ---- being in the library ---- */
+
+/* Where the caller stands once it is inside: it holds `loop` and may touch its state. */
+struct rt_place {
+    struct party *party; /* who would wait; NULL in a callback, which must not wait */
+    struct il_loop *loop;
+    struct il_runtime *runtime; /* NULL on a plain thread */
+};
+
+/* Pass the gate from user code into the library: hold the caller's loop (a task's own, a plain
+ * thread's private one). IL_ESHUTDOWN: this task's runtime is gone. IL_EDEADLOCK: in a callback,
+ * unless `callback_may` is set; then IL_EAGAIN if the callback's loop was taken over meanwhile.
+ * Every success is paired with rt_leave. */
+enum il_code rt_enter(struct rt_place *ret_place, bool callback_may, struct il_error *err);
+void rt_leave(struct rt_place *place);
+
+/* Wait for party_wake or `deadline_ns`; `what` (static text) says in reports for what. Between
+ * rt_enter and rt_leave; may go on in another thread. IL_OK: woken, or no reason.
+ * IL_ETIMEDOUT, IL_ECANCELED, IL_ESHUTDOWN. Not to be called in a callback. */
+enum il_code rt_wait(struct rt_place *place, uint64_t deadline_ns, const char *what);
+
+/* As rt_wait, but goes on waiting although the task was cancelled or its runtime is ending: for
+ * waits that are sure to be short because somebody else has already begun to act. */
+void rt_wait_regardless(struct rt_place *place, const char *what);
+
+/* IL_ECANCELED or IL_ESHUTDOWN if the party must not wait any more, else IL_OK. */
+enum il_code rt_check_cancelled(const struct rt_place *place);
+
+/* Run user code from a job: pass the gate out, call, and pass it back in. */
+enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg);
+
+/* ---- the runtime's record, for reports ---- */
+
+/* The runtime that a loop belongs to; NULL for a plain thread's private loop. Borrowed. */
+struct il_runtime *rt_loop_runtime(const struct il_loop *loop);
+
+/* Choose the loop of `runtime` on which something new shall live, and take a reference on it.
+ * NULL when the runtime has ended or is ending. Thread: any. */
+struct il_loop *rt_choose_loop(struct il_runtime *runtime);
+
+/* Requests that belong to no task count as work that a runtime waits for when it drains, and are
+ * reported when its end completes them. `loop` is the request's home. Thread: the loop's holder. */
+void rt_call_begins(struct il_loop *loop);
+void rt_call_ends(struct il_loop *loop);
+void rt_call_was_evicted(struct il_loop *loop);
+
+/* Visit the tasks that live on a loop, under its task lock: `visit` must be short and lock nothing.
+ */
+struct rt_task_view {
+    uint64_t id;
+    const char *name;
+    const char *waits_for; /* NULL: runs or is ready to run */
+    uint64_t waits_since_ns;
+    bool is_running; /* now, in user code or in the library */
+    bool is_away;    /* its loop was taken over while it ran */
+};
+void rt_for_each_task(struct il_loop *loop,
+                      void (*visit)(const struct rt_task_view *task, void *arg), void *arg);
+
+/* Live counts over the whole process: what must be zero when all is over. */
+struct rt_counts {
+    uint64_t runtimes, tasks, loops;
+};
+void rt_counts(struct rt_counts *ret_counts);
+
+#endif

@@ -1,0 +1,369 @@
+/* shutdown.c: how a runtime ends.
+ *
+ *   RUNNING ---> DRAINING: no new tasks from outside; those there may finish, until the deadline
+ *           ---> every wait answers IL_ESHUTDOWN; each loop ends when its last task has finished
+ *           ---> GONE
+ *
+ * Each loop is ended by its holder. Where the holder is stuck in user code for longer than the
+ * grace, a *rescuer* thread takes the loop over, runs the other tasks to their end, and ends the
+ * loop without the stuck one, which becomes an orphan: its thread runs it to its end, and frees it.
+ * Threads: the one that ends the runtime; any other is told IL_ESHUTDOWN. */
+#include <stdio.h>
+
+#include "rt/task.h"
+
+#define SHUTDOWN_GRACE_NS (100 * (uint64_t)LOOP_NS_PER_MS)
+
+void rt_call_begins(struct il_loop *loop)
+{
+    struct il_runtime *runtime = rt_loop_runtime(loop);
+
+    if (runtime != NULL) {
+        atomic_fetch_add(&runtime->call_count, 1);
+    }
+}
+
+void rt_call_ends(struct il_loop *loop)
+{
+    struct il_runtime *runtime = rt_loop_runtime(loop);
+
+    loop->held.must_return = true; /* somebody may drive this loop only until now */
+    if (runtime != NULL && atomic_fetch_sub(&runtime->call_count, 1) == 1 &&
+        atomic_load(&runtime->state) != RUNTIME_RUNNING) {
+        sys_mutex_lock(&runtime->locked.mutex);
+        sys_cond_broadcast(&runtime->locked.quiet);
+        sys_mutex_unlock(&runtime->locked.mutex);
+    }
+}
+
+void rt_call_was_evicted(struct il_loop *loop)
+{
+    if (!loop->is_thread_loop) {
+        atomic_fetch_add(&((struct rt_loop *)loop->owner)->evicted_call_count, 1);
+    }
+}
+
+void runtime_note_loop_ended(struct rt_loop *home)
+{
+    struct il_runtime *runtime = home->runtime;
+
+    sys_mutex_lock(&runtime->locked.mutex);
+    home->ending.has_ended = true;
+    sys_cond_broadcast(&runtime->locked.quiet);
+    sys_mutex_unlock(&runtime->locked.mutex);
+}
+
+/* ---- draining ---- */
+
+static bool runtime_is_quiet(void *arg)
+{
+    struct il_runtime *runtime = arg;
+
+    return atomic_load(&runtime->task_count) == 0 && atomic_load(&runtime->call_count) == 0;
+}
+
+static void drain_multi_thread(struct il_runtime *runtime, uint64_t deadline_ns)
+{
+    sys_mutex_lock(&runtime->locked.mutex);
+    while (!runtime_is_quiet(runtime) &&
+           sys_cond_wait_until(&runtime->locked.quiet, &runtime->locked.mutex, deadline_ns)) {
+    }
+    sys_mutex_unlock(&runtime->locked.mutex);
+}
+
+/* Drive the loop here, or wait while another thread does. */
+static void drain_current_thread(struct rt_loop *home, uint64_t deadline_ns)
+{
+    struct rt_drive drive;
+
+    while (!runtime_is_quiet(home->runtime) && sys_now_ns() < deadline_ns) {
+        bool is_lost = false;
+
+        if (!loop_hold_until(home->loop, deadline_ns)) {
+            return;
+        }
+        rt_drive_begin(&drive, rt_thread(), home->runtime);
+        while (!is_lost && !runtime_is_quiet(home->runtime) &&
+               loop_now_ns(home->loop) < deadline_ns) {
+            is_lost = loop_turn(home->loop, deadline_ns) == LOOP_LOST;
+        }
+        rt_drive_end(&drive);
+        if (!is_lost) {
+            loop_release(home->loop);
+        }
+    }
+}
+
+/* ---- stopping ---- */
+
+static void report_task(const struct rt_task_view *task, void *arg)
+{
+    struct il_shutdown_report *report = arg;
+
+    if (report->task_count < IL_SHUTDOWN_NAMES_MAX) {
+        (void)snprintf(report->task_names[report->task_count], IL_TASK_NAME_SIZE, "%s", task->name);
+    }
+    report->task_count++;
+}
+
+/* On the loop: let every task see that its waits are over. */
+static enum loop_result stop_on_loop(struct il_loop *loop, struct job *job)
+{
+    struct rt_loop *home = il_container_of(job, struct rt_loop, stop_job);
+
+    sys_mutex_lock(&home->locked.mutex);
+    il_list_for_each(&home->locked.tasks, node)
+    {
+        /* on our own loop waking is a push: no lock, no system call */
+        party_wake(&il_container_of(node, struct il_task, link)->party);
+    }
+    sys_mutex_unlock(&home->locked.mutex);
+    loop->held.must_return = true;
+    return LOOP_HELD;
+}
+
+static void stop_loop(struct rt_loop *home)
+{
+    atomic_store(&home->is_stopping, true);
+    home->stop_job.run = stop_on_loop;
+    il_assert(loop_post(home->loop, &home->stop_job)); /* nobody else seals */
+    atomic_store(&home->loop->shared.stop_requested, true);
+    loop_wake(home->loop);
+}
+
+/* ---- rescue ---- */
+
+static void note_away_task(struct rt_loop *home)
+{
+    sys_mutex_lock(&home->locked.mutex);
+    il_list_for_each(&home->locked.tasks, node)
+    {
+        struct il_task *task = il_container_of(node, struct il_task, link);
+
+        if (atomic_load(&task->is_running) && !atomic_load(&task->is_away)) {
+            atomic_store(&task->is_away, true);
+            atomic_fetch_add(&home->away_count, 1);
+        }
+    }
+    sys_mutex_unlock(&home->locked.mutex);
+}
+
+static void rescuer_main(void *arg)
+{
+    struct rt_loop *home = arg;
+    struct il_runtime *runtime = home->runtime;
+    struct rt_drive drive;
+
+    il_assert(rt_thread() != NULL);
+    if (loop_try_take_over(home->loop)) {
+        note_away_task(home);
+        rt_drive_begin(&drive, rt_thread(), runtime);
+        if (runtime_run_to_the_end(home) == LOOP_HELD) {
+            runtime_note_loop_ended(home);
+        }
+        rt_drive_end(&drive);
+    } /* else the holder came back at the last moment */
+    (void)il_runtime_unref(runtime);
+}
+
+/* Has the holder been in the same piece of user code since we last looked? */
+static bool loop_is_stuck(struct rt_loop *home)
+{
+    uint64_t turn_count = atomic_load(&home->loop->shared.turn_count);
+    bool is_stuck = loop_hold_state(home->loop) == LOOP_HELD_IN_USER &&
+                    turn_count == home->ending.turn_count_seen;
+
+    home->ending.turn_count_seen = turn_count;
+    return is_stuck;
+}
+
+static void rescue_loop(struct rt_loop *home)
+{
+    struct sys_thread *rescuer;
+
+    (void)il_runtime_ref(home->runtime); /* the rescuer's */
+    if (sys_thread_start(&rescuer, "il-rescue", rescuer_main, home) < 0) {
+        (void)il_runtime_unref(home->runtime); /* no thread to be had: look again after a grace */
+        return;
+    }
+    if (home->ending.rescuer != NULL) {
+        sys_thread_detach(home->ending.rescuer); /* got stuck in its turn */
+    }
+    home->ending.rescuer = rescuer;
+}
+
+/* ---- the end ---- */
+
+/* A loop that has no thread of its own: end it here, if nobody drives it for longer than a grace.
+ */
+static bool try_end_here(struct rt_loop *home)
+{
+    struct rt_drive drive;
+    enum loop_result result;
+
+    if (!loop_hold_until(home->loop, sys_now_ns() + SHUTDOWN_GRACE_NS)) {
+        return false;
+    }
+    rt_drive_begin(&drive, rt_thread(), home->runtime);
+    result = runtime_run_to_the_end(home);
+    rt_drive_end(&drive);
+    if (result == LOOP_HELD) {
+        runtime_note_loop_ended(home);
+    }
+    return result == LOOP_HELD;
+}
+
+static unsigned loops_not_ended(struct il_runtime *runtime)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < runtime->loop_count; i++) {
+        count += !runtime->loops[i].ending.has_ended;
+    }
+    return count;
+}
+
+static void wait_for_an_end(struct il_runtime *runtime, uint64_t deadline_ns)
+{
+    unsigned count;
+
+    sys_mutex_lock(&runtime->locked.mutex);
+    count = loops_not_ended(runtime);
+    while (count > 0 && loops_not_ended(runtime) == count &&
+           sys_cond_wait_until(&runtime->locked.quiet, &runtime->locked.mutex, deadline_ns)) {
+    }
+    sys_mutex_unlock(&runtime->locked.mutex);
+}
+
+static bool loop_has_ended(struct rt_loop *home)
+{
+    bool has_ended;
+
+    sys_mutex_lock(&home->runtime->locked.mutex);
+    has_ended = home->ending.has_ended;
+    sys_mutex_unlock(&home->runtime->locked.mutex);
+    return has_ended;
+}
+
+static void end_loops(struct il_runtime *runtime)
+{
+    bool is_all_ended = false;
+
+    while (!is_all_ended) {
+        is_all_ended = true;
+        for (unsigned i = 0; i < runtime->loop_count; i++) {
+            struct rt_loop *home = &runtime->loops[i];
+
+            if (loop_has_ended(home) || (home->worker == NULL && try_end_here(home))) {
+                continue;
+            }
+            is_all_ended = false;
+            if (loop_is_stuck(home)) {
+                rescue_loop(home);
+            }
+        }
+        if (!is_all_ended) {
+            wait_for_an_end(runtime, sys_now_ns() + SHUTDOWN_GRACE_NS);
+        }
+    }
+}
+
+static void join_threads(struct il_runtime *runtime)
+{
+    for (unsigned i = 0; i < runtime->loop_count; i++) {
+        struct rt_loop *home = &runtime->loops[i];
+
+        if (home->ending.rescuer != NULL) {
+            sys_thread_join(home->ending.rescuer);
+        }
+        if (home->worker != NULL && home->ending.rescuer != NULL) {
+            sys_thread_detach(home->worker); /* stuck, or just coming back */
+        } else if (home->worker != NULL) {
+            sys_thread_join(home->worker);
+        }
+        home->worker = NULL;
+        home->ending.rescuer = NULL;
+    }
+}
+
+static void report_rest(struct il_runtime *runtime, struct il_shutdown_report *report)
+{
+    for (unsigned i = 0; i < runtime->loop_count; i++) {
+        report->call_count += atomic_load(&runtime->loops[i].evicted_call_count);
+        report->stuck_task_count += atomic_load(&runtime->loops[i].away_count);
+    }
+}
+
+enum il_code runtime_end(struct il_runtime *runtime, uint64_t deadline_ns,
+                         struct il_shutdown_report *ret_report, struct il_error *err)
+{
+    int running = RUNTIME_RUNNING;
+
+    if (!atomic_compare_exchange_strong(&runtime->state, &running, RUNTIME_DRAINING)) {
+        return il_fail(err, IL_ESHUTDOWN, "runtime '%s' has been shut down before", runtime->name);
+    }
+    if (runtime->kind == IL_RUNTIME_MULTI_THREAD) {
+        drain_multi_thread(runtime, deadline_ns);
+    } else {
+        drain_current_thread(&runtime->loops[0], deadline_ns);
+    }
+    memset(ret_report, 0, sizeof(*ret_report));
+    for (unsigned i = 0; i < runtime->loop_count; i++) {
+        rt_for_each_task(runtime->loops[i].loop, report_task, ret_report);
+    }
+    for (unsigned i = 0; i < runtime->loop_count; i++) {
+        stop_loop(&runtime->loops[i]);
+    }
+    end_loops(runtime);
+    join_threads(runtime);
+    report_rest(runtime, ret_report);
+    atomic_store(&runtime->state, RUNTIME_GONE);
+    if (ret_report->task_count == 0 && ret_report->call_count == 0) {
+        return IL_OK;
+    }
+    return il_fail(err, IL_ETIMEDOUT,
+                   "runtime '%s' was shut down with %u tasks (%u of them stuck) and %u requests "
+                   "still in flight; first task: '%s'",
+                   runtime->name, ret_report->task_count, ret_report->stuck_task_count,
+                   ret_report->call_count, ret_report->task_names[0]);
+}
+
+enum il_code il_runtime_shutdown(struct il_runtime *runtime, uint64_t deadline_ns,
+                                 struct il_shutdown_report *ret_report, struct il_error *err)
+{
+    struct il_shutdown_report report;
+    struct rt_thread *thread = rt_thread();
+    enum il_code code;
+
+    if (runtime == NULL) {
+        return il_fail(err, IL_EINVAL, "il_runtime_shutdown: runtime is NULL");
+    }
+    if (thread == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for the record of this thread");
+    }
+    if (runtime->fork_generation != sys_fork_generation()) {
+        return il_fail(err, IL_EFORK, "runtime '%s' belongs to the parent process", runtime->name);
+    }
+    if (rt_thread_is_inside(thread, runtime)) {
+        return il_fail(err, IL_EDEADLOCK,
+                       "il_runtime_shutdown('%s') in a task of that runtime: it would wait for "
+                       "itself",
+                       runtime->name);
+    }
+    code = runtime_end(runtime, deadline_ns, &report, err);
+    if ((code == IL_OK || code == IL_ETIMEDOUT) && ret_report != NULL) {
+        *ret_report = report;
+    }
+    return code;
+}
+
+struct il_runtime *il_runtime_drop(struct il_runtime *runtime)
+{
+    if (runtime != NULL) {
+        il_assert(!rt_thread_is_inside(rt_thread(), runtime));
+        /* ended now or before; in a fork's child there is nothing that could be ended */
+        (void)il_runtime_shutdown(runtime, 0, NULL, NULL);
+        (void)il_runtime_unref(runtime);
+    }
+    return NULL;
+}
