@@ -145,7 +145,8 @@ struct response_case {
     const char *name, *method, *data, *want;
 };
 
-static void run_cases(const struct response_case *cases, size_t count)
+static void run_cases_limited(const struct response_case *cases, size_t count,
+                              const struct h1_response_limits *limits)
 {
     struct h1_response r;
     struct il_bytes log;
@@ -153,7 +154,7 @@ static void run_cases(const struct response_case *cases, size_t count)
 
     input = guarded_new(64 * 1024);
     il_bytes_init(&log);
-    h1_response_init(&r, NULL);
+    h1_response_init(&r, limits);
     for (size_t i = 0; i < count; i++) {
         const struct response_case *c = &cases[i];
         size_t size = strlen(c->data);
@@ -170,6 +171,11 @@ static void run_cases(const struct response_case *cases, size_t count)
     h1_response_deinit(&r);
     il_bytes_deinit(&log);
     guarded_free(&input);
+}
+
+static void run_cases(const struct response_case *cases, size_t count)
+{
+    run_cases_limited(cases, count, NULL);
 }
 
 /* ---- what is accepted ---- */
@@ -390,4 +396,367 @@ TEST(early_end_of_stream_is_EPEERCLOSED)
     };
 
     run_cases(cases, il_array_count(cases));
+}
+
+/* ---- limits ---- */
+
+static const struct h1_response_limits small_limits = {
+    .head_size_max = 80,
+    .line_size_max = 30,
+    .field_count_max = 3,
+    .trailer_size_max = 12,
+    .chunk_ext_size_max = 4,
+    .informational_max = 2,
+};
+
+TEST(limits_hold_to_the_byte_however_the_response_is_cut)
+{
+    static const struct response_case cases[] = {
+        /* 17 + 30 + 31 + 2 bytes; the last field's line has 30 without its LF */
+        { "head as large as allowed", "HEAD",
+          OK "A: 4567890123456789012345678\r\nB: 45678901234567890123456789\r\n\r\n",
+          "200/1.1 'OK' none A=4567890123456789012345678 B=45678901234567890123456789 | reusable "
+          "extra 0" },
+        { "head one byte too large", "HEAD",
+          OK "A: 45678901234567890123456789\r\nB: 45678901234567890123456789\r\n\r\n",
+          "IL_EHEADERSIZE" },
+        { "line one byte too long", "HEAD", OK "A: 456789012345678901234567890\r\n\r\n",
+          "IL_EHEADERSIZE" },
+        { "status line too long", "HEAD", "HTTP/1.1 200 45678901234567890\r\n\r\n",
+          "IL_EHEADERSIZE" },
+        { "three fields", "HEAD", OK "A: b\r\nA: b\r\nA: b\r\n\r\n",
+          "200/1.1 'OK' none A=b A=b A=b | reusable extra 0" },
+        { "four fields", "HEAD", OK "A: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", "IL_EHEADERSIZE" },
+        { "four fields, one of them a trailer", "GET",
+          OK "Transfer-Encoding: chunked\r\nA: b\r\nA: b\r\n\r\n0\r\nA: b\r\n\r\n",
+          "200/1.1 'OK' chunked Transfer-Encoding=chunked A=b A=b | IL_EHEADERSIZE" },
+        { "four fields, one of them informational", "HEAD",
+          "HTTP/1.1 103 \r\nA: b\r\n\r\n" OK "A: b\r\nA: b\r\nA: b\r\n\r\n",
+          "103 '' A=b | IL_EHEADERSIZE" },
+        { "informational heads count", "HEAD",
+          "HTTP/1.1 103 \r\nA: 456789012345678\r\n\r\n" OK "A: 45678901234567\r\nA: b\r\n\r\n",
+          "103 '' A=456789012345678 | IL_EHEADERSIZE" },
+        { "two informational", "HEAD", "HTTP/1.1 100 \r\n\r\nHTTP/1.1 103 \r\n\r\n" OK "\r\n",
+          "100 '' | 103 '' | 200/1.1 'OK' none | reusable extra 0" },
+        { "three informational", "HEAD",
+          "HTTP/1.1 100 \r\n\r\nHTTP/1.1 103 \r\n\r\nHTTP/1.1 103 \r\n\r\n" OK "\r\n",
+          "100 '' | 103 '' | IL_EPROTOCOL" },
+        { "trailers of 12 bytes", "GET", CHK "0\r\nA: 45678\r\n\r\n",
+          "200/1.1 'OK' chunked Transfer-Encoding=chunked | trailers A=45678 reusable extra 0" },
+        { "trailers of 13 bytes", "GET", CHK "0\r\nA: 456789\r\n\r\n",
+          "200/1.1 'OK' chunked Transfer-Encoding=chunked | IL_EHEADERSIZE" },
+        { "four bytes of chunk extensions", "GET", CHK "1;ab\r\na\r\n0;cd\r\n\r\n",
+          "200/1.1 'OK' chunked Transfer-Encoding=chunked | body 'a' reusable extra 0" },
+        { "five bytes of chunk extensions", "GET", CHK "1;ab\r\na\r\n0;cde\r\n\r\n",
+          "200/1.1 'OK' chunked Transfer-Encoding=chunked | body 'a' IL_EPROTOCOL" },
+        { "an earlier fault is named before a later limit", "GET",
+          OK "A\x01: b\r\nB: 4567890123456789012345678901234567890\r\n\r\n", "IL_EPROTOCOL" },
+        { "an earlier limit is named before a later fault", "GET",
+          OK "B: 4567890123456789012345678901234567890\r\nA\x01: b\r\n\r\n", "IL_EHEADERSIZE" },
+    };
+
+    run_cases_limited(cases, il_array_count(cases), &small_limits);
+}
+
+/* The whole of `data` at once. */
+static enum il_code feed_all(struct h1_response *r, const char *data, size_t size,
+                             struct il_error *err)
+{
+    enum il_code code;
+    struct h1_step step = { 0 };
+
+    do {
+        code = h1_response_feed(r, data, size, &step, err);
+        data += step.consumed;
+        size -= step.consumed;
+    } while (code == IL_OK && step.event != H1_COMPLETE && step.event != H1_NEED_MORE);
+    return code;
+}
+
+static enum il_code feed_repeated(struct h1_response *r, const char *first, const char *again,
+                                  size_t count, const char *last, struct il_error *err)
+{
+    enum il_code code = feed_all(r, first, strlen(first), err);
+
+    for (size_t i = 0; i < count && code == IL_OK; i++) {
+        code = feed_all(r, again, strlen(again), err);
+    }
+    return code == IL_OK ? feed_all(r, last, strlen(last), err) : code;
+}
+
+TEST(default_limits_are_reached_and_named)
+{
+    struct h1_response r;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "HEAD");
+    CHECK_OK(feed_repeated(&r, OK, "A: b\r\n", 5000, "\r\n", &err));
+    CHECK_EQ(il_headers_count(&r.headers), 5000);
+    h1_response_begin(&r, "HEAD");
+    CHECK_EQ(feed_repeated(&r, OK, "A: b\r\n", 5001, "\r\n", &err), IL_EHEADERSIZE);
+    CHECK_STR(err.message, "the response's header has too many fields; the limit is 5000");
+
+    h1_response_begin(&r, "HEAD");
+    CHECK_OK(feed_repeated(&r, OK "A: ", "0123456789", 10239, "\r\n\r\n", &err));
+    h1_response_begin(&r, "HEAD");
+    CHECK_EQ(feed_repeated(&r, OK "A: ", "0123456789", 10240, "\r\n\r\n", &err), IL_EHEADERSIZE);
+    CHECK_STR(err.message,
+              "the response's header has a line that is too long; the limit is 102400 bytes");
+
+    h1_response_begin(&r, "HEAD"); /* 3,000 lines of 102 bytes are 306,000 */
+    CHECK_OK(feed_repeated(&r, OK,
+                           "A: 0123456789012345678901234567890123456789012345678901234567890123456"
+                           "78901234567890123456789012345678\r\n",
+                           2950, "\r\n", &err));
+    h1_response_begin(&r, "HEAD");
+    CHECK_EQ(feed_repeated(&r, OK,
+                           "A: 0123456789012345678901234567890123456789012345678901234567890123456"
+                           "789012345678901234567890123456789\r\n",
+                           3100, "\r\n", &err),
+             IL_EHEADERSIZE);
+    CHECK_STR(err.message, "the response's header has too many bytes; the limit is 307200 bytes");
+
+    h1_response_begin(&r, "GET");
+    CHECK_EQ(feed_repeated(&r, CHK "0\r\n", "A: 0123456789\r\n", 4400, "\r\n", &err),
+             IL_EHEADERSIZE);
+    CHECK_STR(err.message, "the response's trailer has too many bytes; the limit is 65536 bytes");
+
+    h1_response_begin(&r, "GET");
+    CHECK_EQ(feed_repeated(&r, CHK, "1;0123456789\r\na\r\n", 1640, "0\r\n\r\n", &err),
+             IL_EPROTOCOL);
+    CHECK_STR(err.message,
+              "the response's chunk extensions are larger than the limit of 16384 bytes");
+
+    h1_response_begin(&r, "GET");
+    CHECK_EQ(feed_repeated(&r, "", "HTTP/1.1 100 \r\n\r\n", 11, OK, &err), IL_EPROTOCOL);
+    CHECK_STR(err.message, "more than 10 informational (1xx) responses came before the final one");
+    h1_response_deinit(&r);
+}
+
+/* ---- messages ---- */
+
+static void check_message(const char *data, const char *want)
+{
+    struct h1_response r;
+    struct il_error err = { 0 };
+    enum il_code code;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "GET");
+    code = feed_all(&r, data, strlen(data), &err);
+    if (code == IL_OK) {
+        code = h1_response_finish_eof(&r, &err);
+    }
+    CHECK(code != IL_OK);
+    CHECK_STR(err.message, want);
+    h1_response_deinit(&r);
+}
+
+TEST(errors_say_what_was_wrong_and_show_the_bytes)
+{
+#define HEADER_IS  "the response's header is not valid: "
+#define CHUNKS_ARE "the response's chunked body is not valid: "
+    check_message("SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
+                  HEADER_IS "it does not begin with \"HTTP/1.1 \" or \"HTTP/1.0 \" and a status, "
+                            "at \"SSH-2.0-OpenSSH_9.2p1 De\"");
+    check_message("\x15\x03\x03\x00", HEADER_IS
+                  "it does not begin with \"HTTP/1.1 \" or \"HTTP/1.0 \" and a status, at "
+                  "\"\\x15\\x03\\x03\"");
+    check_message(OK "X-A: b\nC: d\r\n", HEADER_IS "LF without CR in header \"X-A\", at \"\\n\"");
+    check_message(OK "X-A: b\rC: d\r\n", HEADER_IS "CR without LF in header \"X-A\", at \"C\"");
+    check_message(OK "Bad Name: b\r\n", HEADER_IS "Invalid header token, at \" Name:\"");
+    check_message(OK "Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                  HEADER_IS "two Content-Length headers that differ, at \"\\r\\n\"");
+    check_message(OK "Content-Length: 5x\r\n", HEADER_IS
+                  "Invalid character in Content-Length in header \"Content-Length\", at \"x\"");
+    check_message(CHK "5\nhello",
+                  CHUNKS_ARE "a chunk size is not followed by CR LF, at \"\\nhello\"");
+    check_message(CHK "xyz\r\n", CHUNKS_ARE "a chunk size is missing, at \"xyz\\r\\n\"");
+    check_message(CHK "1\r\nabc", CHUNKS_ARE "a chunk is not followed by CR LF, at \"bc\"");
+    check_message(OK "Transfer-Encoding: gzip, chunked\r\n\r\n",
+                  "the response has transfer coding \"gzip, chunked\", which was not asked for");
+    check_message(OK "Content-Length: 100\r\n\r\n0123456789",
+                  "the server closed the connection after 10 of 100 bytes of the response's body");
+    check_message("", "the server closed the connection before the first byte of a response");
+    check_message(OK "X", "the server closed the connection in the response's header, after 18 "
+                          "bytes");
+    check_message(CHK "3\r\nabc\r\n",
+                  "the server closed the connection in the response's chunked body, after 3 bytes "
+                  "of it and before its end");
+}
+
+TEST(errors_never_show_what_a_header_held)
+{
+    static const char *const secrets[] = {
+        OK "Set-Cookie: secret\x01secret\r\n\r\n",
+        OK "Set-Cookie: secret\nsecret\r\n\r\n",
+        OK "Set-Cookie: secret\rsecret\r\n\r\n",
+        OK "Set-Cookie: x\r\n secret\r\n\r\n",
+        OK "Set-Cookie : secret\r\n\r\n",
+        OK "Set Cookie: secret\r\n\r\n",
+        OK ": secret\r\n\r\n",
+    };
+
+    for (size_t i = 0; i < il_array_count(secrets); i++) {
+        struct h1_response r;
+        struct il_error err;
+
+        h1_response_init(&r, NULL);
+        h1_response_begin(&r, "GET");
+        CHECK_EQ(feed_all(&r, secrets[i], strlen(secrets[i]), &err), IL_EPROTOCOL);
+        if (strstr(err.message, "secret") != NULL) {
+            check_fail(__FILE__, __LINE__, "case %zu shows its secret: %s", i, err.message);
+        }
+        h1_response_deinit(&r);
+    }
+}
+
+/* ---- use ---- */
+
+TEST(upgrade_is_a_tunnel_when_it_was_asked_for)
+{
+    static const char data[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+                               "Upgrade: x\r\n\r\nother protocol";
+    struct h1_response r;
+    struct h1_step step;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "GET");
+    h1_response_allow_upgrade(&r);
+    CHECK_OK(h1_response_feed(&r, data, sizeof(data) - 1, &step, &err));
+    CHECK_EQ(step.event, H1_HEAD);
+    CHECK_STR(data + step.consumed, "other protocol");
+    CHECK_EQ(r.framing, H1_FRAMING_TUNNEL);
+    CHECK(r.is_complete);
+    CHECK(!r.is_reusable);
+    h1_response_deinit(&r);
+}
+
+TEST(complete_is_known_with_the_last_body_bytes_and_told_once)
+{
+    static const char data[] = OK "Content-Length: 3\r\n\r\nabc";
+    struct h1_response r;
+    struct h1_step step;
+    struct il_error err;
+    size_t used;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "GET");
+    CHECK(!h1_response_has_begun(&r));
+    CHECK_OK(h1_response_feed(&r, data, 0, &step, &err));
+    CHECK_EQ(step.event, H1_NEED_MORE);
+    CHECK(!h1_response_has_begun(&r));
+    CHECK_OK(h1_response_feed(&r, data, 1, &step, &err));
+    CHECK(h1_response_has_begun(&r));
+    CHECK_OK(h1_response_feed(&r, data + 1, sizeof(data) - 2, &step, &err));
+    CHECK_EQ(step.event, H1_HEAD);
+    CHECK(!r.is_complete);
+    used = 1 + step.consumed;
+    CHECK_OK(h1_response_feed(&r, data + used, sizeof(data) - 1 - used, &step, &err));
+    CHECK_EQ(step.event, H1_BODY);
+    CHECK(step.body == data + used);
+    CHECK(r.is_complete && r.is_reusable);
+    CHECK_OK(h1_response_feed(&r, NULL, 0, &step, &err));
+    CHECK_EQ(step.event, H1_COMPLETE);
+    CHECK_OK(h1_response_finish_eof(&r, &err));
+    h1_response_deinit(&r);
+}
+
+TEST(informational_head_is_gone_when_the_next_one_begins)
+{
+    static const char data[] = "HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" OK "A: b\r\n\r\n";
+    struct h1_response r;
+    struct h1_step step;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "HEAD");
+    CHECK_OK(h1_response_feed(&r, data, sizeof(data) - 1, &step, &err));
+    CHECK_EQ(step.event, H1_INFORMATIONAL);
+    CHECK_EQ(r.status, 103);
+    CHECK_STR(il_headers_get(&r.headers, "link"), "x");
+    CHECK_OK(h1_response_feed(&r, data + step.consumed, 0, &step, &err));
+    CHECK_EQ(step.event, H1_NEED_MORE);
+    CHECK_EQ(r.status, 0);
+    CHECK(il_headers_get(&r.headers, "link") == NULL);
+    h1_response_deinit(&r);
+}
+
+static const char typical[] = OK "Server: nginx/1.22.1\r\n"
+                                 "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
+                                 "Content-Type: application/json\r\n"
+                                 "Content-Length: 13\r\n"
+                                 "Connection: keep-alive\r\n"
+                                 "\r\n{\"ok\": true}\n";
+
+TEST(reused_parser_does_not_allocate)
+{
+    static const char *const data[] = { typical, CHK "3\r\nabc\r\n0\r\nA: b\r\n\r\n" };
+    struct h1_response r;
+    struct il_memory_use before, after;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    for (int n = 0; n < 100; n++) {
+        if (n == 2) {
+            il_memory_use(&before);
+        }
+        h1_response_begin(&r, "GET");
+        CHECK_OK(feed_all(&r, data[n % 2], strlen(data[n % 2]), &err));
+        CHECK(r.is_complete);
+    }
+    il_memory_use(&after);
+    CHECK_EQ(after.allocation_count, before.allocation_count);
+    h1_response_deinit(&r);
+}
+
+TEST(huge_header_does_not_stay_in_memory)
+{
+    struct h1_response r;
+    struct il_memory_use before, after;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    il_memory_use(&before);
+    h1_response_begin(&r, "HEAD");
+    CHECK_OK(feed_repeated(&r, OK "A: ", "0123456789", 10000, "\r\n\r\n", &err));
+    h1_response_begin(&r, "HEAD");
+    il_memory_use(&after);
+    CHECK_EQ(after.live_bytes, before.live_bytes);
+    h1_response_deinit(&r);
+}
+
+TEST(each_allocation_can_fail_and_the_parser_is_usable_afterwards)
+{
+    static const char first[] = OK "Transfer-Encoding: chunked\r\n", again[] = "Header-Name: v\r\n",
+                      last[] = "\r\n3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n";
+    struct h1_response r;
+    struct il_memory_use before, after;
+    struct il_error err;
+    uint64_t failures = 0;
+
+    il_memory_use(&before);
+    h1_response_init(&r, NULL);
+    for (;; failures++) {
+        enum il_code code;
+
+        h1_response_begin(&r, "GET");
+        h1_response_deinit(&r); /* cold again, so that everything is allocated anew */
+        il_memory_fail_after(failures);
+        code = feed_repeated(&r, first, again, 200, last, &err);
+        il_memory_fail_after(UINT64_MAX);
+        if (code == IL_OK) {
+            break;
+        }
+        CHECK_EQ(code, IL_ENOMEM);
+        CHECK_STR(err.message, "out of memory for the response's headers");
+    }
+    CHECK(failures >= 6); /* bytes and entries, both grown, and the same for trailers */
+    CHECK(r.is_complete);
+    CHECK_STR(il_headers_get(&r.trailers, "trailer"), "x");
+    h1_response_deinit(&r);
+    il_memory_use(&after);
+    CHECK_EQ(after.live_count, before.live_count);
 }

@@ -162,6 +162,7 @@ static enum il_code headers_reserve_entry(struct il_headers *headers)
         return IL_ELIMIT;
     }
     capacity = capacity == 0 ? HEADERS_ENTRIES_MIN : capacity * 2;
+    capacity = capacity < HEADERS_COUNT_MAX ? capacity : HEADERS_COUNT_MAX;
     entries = il_realloc(headers->entries, capacity * sizeof(*entries));
     if (entries == NULL) {
         return IL_ENOMEM;
@@ -416,8 +417,12 @@ enum il_code headers_copy(struct il_headers *to, const struct il_headers *from)
 
 const char *il_headers_get_next(const struct il_headers *headers, const char *name, size_t *index)
 {
-    uint32_t found = headers_find(headers, name, strlen(name), *index);
+    uint32_t found;
 
+    if (headers == NULL || name == NULL || index == NULL) {
+        return NULL;
+    }
+    found = headers_find(headers, name, strlen(name), *index);
     if (found == headers->count) {
         *index = found;
         return NULL;
@@ -435,13 +440,13 @@ const char *il_headers_get(const struct il_headers *headers, const char *name)
 
 size_t il_headers_count(const struct il_headers *headers)
 {
-    return headers->count;
+    return headers == NULL ? 0 : headers->count;
 }
 
 enum il_code il_headers_at(const struct il_headers *headers, size_t index, const char **ret_name,
                            const char **ret_value)
 {
-    if (index >= headers->count) {
+    if (headers == NULL || index >= headers->count) {
         return IL_EINVAL;
     }
     if (ret_name != NULL) {
