@@ -60,8 +60,12 @@ OUTSIDE = {
     "examples": {"examples"},
 }
 
-# lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
-EXTRA = {r"lab/server\w*\.[ch]": {"base/base.h", "llhttp.h"}}
+EXTRA = {
+    # lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
+    r"lab/server\w*\.[ch]": {"base/base.h", "llhttp.h"},
+    # A part of its tests: speaks to it byte by byte.
+    r"lab/raw_client\.[ch]": {"tests/check.h"},
+}
 
 # Libraries that are one folder's business.
 FOREIGN = {
