@@ -17,27 +17,27 @@ setup:
 	@tools/setup build
 
 build: setup
-	@tools/configure plain $(BUILD) >/dev/null
-	@$(NINJA) -C $(BUILD)
+	@tools/configure plain "$(BUILD)" >/dev/null
+	@$(NINJA) -C "$(BUILD)"
 
 test:
 	@tools/setup test
 	@tools/test -j $(JOBS) $(TEST_ARGS)
 
 demo: build
-	@$(BUILD)/interloop reproduce
+	@"$(BUILD)/interloop" reproduce
 
 bench: build
-	@$(NINJA) -C $(BUILD) bench
+	@$(NINJA) -C "$(BUILD)" bench
 
 # Without DESTDIR and as root the dynamic linker is told about the new library.
 install: build
-	@meson install -C $(BUILD) --no-rebuild --quiet $(if $(DESTDIR),--destdir "$(abspath $(DESTDIR))")
+	@meson install -C "$(BUILD)" --no-rebuild --quiet $(if $(DESTDIR),--destdir "$$(realpath -m -- "$(DESTDIR)")")
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 # Removes what the last `make install` of this build directory put in place.
 uninstall:
-	@$(NINJA) -C $(BUILD) --quiet uninstall
+	@$(NINJA) -C "$(BUILD)" --quiet uninstall
 
 format:
 	@tools/format
@@ -51,7 +51,7 @@ symbols:
 	@tools/symbols --write
 
 clean:
-	rm -rf $(BUILD) build-test build-asan build-tsan
+	rm -rf "$(BUILD)" build-test build-asan build-tsan
 
 help:
 	@echo "make             build the library and build/interloop"

@@ -1,8 +1,8 @@
 /* http.h: header fields, as a response shows them.
  *
  * A list of headers belongs to what it came from (a response) and lives as long; so do the strings
- * handed out here. NULL for a list is an empty list. Thread: whoever may use the object it belongs to; reading from several threads
- * at once is allowed. Since 0.1. */
+ * handed out here. NULL for a list is an empty list. Thread: whoever may use the object it belongs
+ * to; reading from several threads at once is allowed. Since 0.1. */
 #ifndef INTERLOOP_HTTP_H
 #define INTERLOOP_HTTP_H
 
