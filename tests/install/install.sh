@@ -22,7 +22,7 @@ local" ] || fail "installed outside the prefix: $(ls "$stage" "$stage/usr")"
 
 install_follows_prefix() {
     make --no-print-directory -n -C "$IL_SOURCE" install BUILD="$CHECK_DIR/build" PREFIX=/opt/il >commands
-    grep -q "tools/configure plain $CHECK_DIR/build" commands || fail "make install does not configure: $(cat commands)"
+    grep -qF "tools/configure plain \"$CHECK_DIR/build\"" commands || fail "make install does not configure: $(cat commands)"
     PREFIX=/opt/il "$IL_SOURCE/tools/configure" plain "$CHECK_DIR/build"
     grep -qx 'prefix=/opt/il' build/meson-private/interloop.pc || fail "$(cat build/meson-private/interloop.pc)"
     PREFIX=/opt/other "$IL_SOURCE/tools/configure" plain "$CHECK_DIR/build" # a second thought is heard, too
