@@ -74,6 +74,13 @@ def public_headers(paths):
     return [path for path in paths if re.fullmatch(r"include/interloop/[\w/]+\.h", path)]
 
 
+def installed_headers(root, paths):
+    """The public headers that `make install` installs: a header that is still being written is not."""
+    build = "include/interloop/meson.build"
+    named = re.findall(r"'([\w/]+\.h)'", read(root, build)) if build in paths else []
+    return [path for path in public_headers(paths) if path[len("include/interloop/"):] in named]
+
+
 def public_declarations(root, path):
     """What is marked IL_API in one header. A comment is about the declarations that follow it without
     an empty line between them, or about the one before it on its line."""
