@@ -1,0 +1,99 @@
+/* stack.h: stacks for fibers.
+ *
+ * A stack is `size` usable bytes with a guard below them: running off its end is SIGSEGV and never
+ * a neighbour's data. Stacks come from slabs that the whole process shares; each loop keeps the
+ * ones it used last in a cache of its own, so that a get and a put touch no lock and no kernel. A
+ * stack may be put into another cache than it was got from: it belongs to nobody while it is free.
+ *
+ * Threads: a stack_cache belongs to whoever holds its loop. Everything else: any thread. */
+#ifndef RT_STACK_H
+#define RT_STACK_H
+
+#include "base/base.h"
+
+#define STACK_SIZE_MIN ((size_t)16 << 10)
+#define STACK_SIZE_MAX ((size_t)8 << 20)
+
+/* Address space is what a large stack costs, and there is plenty: a fiber pays for the pages it
+ * touches (one or two, as a rule) and for its share of a page of page table (640 bytes at this
+ * size, 256 at 64 KiB). A small stack costs crashes instead: tasks run their users' code, and that
+ * calls getaddrinfo, printf of long doubles, crypto and parsers with a 64 KiB buffer in a local
+ * variable. 256 KiB holds all of these; 100,000 take 32 GiB of 128 TiB. */
+#define STACK_SIZE_DEFAULT ((size_t)256 << 10)
+
+/* As long as the largest buffer that people commonly put on the stack, so that a function which
+ * begins to fill one from its far end hits the guard too. */
+#define STACK_GUARD_SIZE ((size_t)64 << 10)
+
+/* A cache holds this many free stacks; those beyond go back to the slabs, without their pages. */
+#define STACK_CACHE_COUNT_MAX 1024
+
+/* A stack that lay unused in a cache for at least this long has its pages given back. */
+#define STACK_IDLE_NS 1000000000ull
+
+/* Most stacks that one process may have (see stack_set_count_max). */
+#define STACK_COUNT_MAX ((uint32_t)1 << 20)
+
+struct stack_class;
+struct stack_slab;
+
+struct stack {
+    char *low;   /* the lowest usable byte; the guard ends here */
+    size_t size; /* usable bytes */
+    struct stack_slab *slab;
+    struct stack *next; /* among the free stacks of its slab */
+    bool is_guarded;    /* made when first handed out */
+};
+
+/* Free stacks, in a ring: last put is first got, and what lies at the bottom is unused longest. */
+struct stack_cache {
+    struct stack_class *class;
+    unsigned bottom; /* index of the oldest */
+    unsigned count;
+    unsigned count_low;     /* the smallest count since trimmed_at_ns: so many lay unused */
+    uint64_t trimmed_at_ns; /* 0 before the first trim */
+    struct stack *ring[STACK_CACHE_COUNT_MAX];
+};
+
+/* Prepare a cache of stacks of at least `size` bytes (0 means STACK_SIZE_DEFAULT), rounded up to a
+ * power of two. Sanitizers make frames larger: under them the stacks are four times the size.
+ * IL_EINVAL if `size` is not 0 and not within STACK_SIZE_MIN … STACK_SIZE_MAX. */
+IL_MUST_USE enum il_code stack_cache_init(struct stack_cache *cache, size_t size,
+                                          struct il_error *err);
+
+/* Return every free stack. Stacks still in use go home through another cache, or stack_put(NULL,
+ * …); the last one home, when there are no caches left, takes the last slab with it. */
+void stack_cache_deinit(struct stack_cache *cache);
+
+/* Take a stack; its content is undefined. IL_ELIMIT when there are STACK_COUNT_MAX, IL_ENOMEM, or
+ * IL_ESYS when the kernel refuses memory or a guard. */
+IL_MUST_USE enum il_code stack_get(struct stack_cache *cache, struct stack **ret_stack,
+                                   struct il_error *err);
+
+/* Give a stack back. `cache` is that of the loop which the calling thread holds, or NULL if it
+ * holds none. Nothing may run on the stack any more. */
+void stack_put(struct stack_cache *cache, struct stack *stack);
+
+/* Give back the pages of stacks that lay unused for STACK_IDLE_NS. Cheap when there is nothing to
+ * do: call it whenever the loop is about to sleep. Returns when to call again, UINT64_MAX if there
+ * is no need to; a loop that ignores this merely holds on to some memory while it sleeps. */
+uint64_t stack_cache_trim(struct stack_cache *cache, uint64_t now_ns);
+
+/* Is `address` inside the guard of some stack? Safe in a signal handler: says of a SIGSEGV that it
+ * is a stack overflow. */
+bool stack_is_guard_address(const void *address);
+
+struct stack_use {
+    uint32_t slab_count;
+    uint32_t out_count;    /* stacks that are with caches or fibers */
+    uint64_t mapped_bytes; /* address space, not memory */
+};
+void stack_use(struct stack_use *ret_use);
+
+/* At most this many stacks in the process from now on; 0 means STACK_COUNT_MAX. */
+void stack_set_count_max(uint32_t count_max);
+
+/* Tests: make guards with mprotect, as on kernels before 6.13. */
+void stack_set_guard_by_mprotect(bool is_forced);
+
+#endif
