@@ -4,10 +4,11 @@
  *   STACK_SLAB_COUNT slots, each a guard with a stack above it, so that 100,000 stacks are some
  *   1,600 mappings (the kernel allows a process 65,530). A guard is a page-table marker
  *   (MADV_GUARD_INSTALL) and splits no mapping; where the kernel does not know it, mprotect does
- * the same at a cost of two mappings for each stack. Threads: depot.mutex guards the depot and is a
- * leaf; system calls happen outside of it. A cache is touched by the holder of its loop only. Ends:
- * the depot frees a slab when all its stacks are home and another slab of that size is wholly free
- * too, or no cache is left. So at the end of the last cache and stack nothing is left. */
+ *   the same at a cost of two mappings for each stack.
+ * Threads: depot.mutex guards the depot and is a leaf; system calls happen outside of it. A cache
+ *   is touched by the holder of its loop only.
+ * Ends: the depot frees a slab when all its stacks are home and another slab of that size is wholly
+ *   free too, or no cache is left. So at the end of the last cache and stack nothing is left. */
 #include "rt/stack.h"
 
 #include <errno.h>

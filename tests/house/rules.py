@@ -103,6 +103,8 @@ def why_not_included(path, name, is_system):
                 # lab runs real programs: threads and polling of its own are its business
                 if path.startswith("lab/") and not re.fullmatch(r"(llhttp|ares|nghttp2|openssl).*", name):
                     continue
+                if name == "pthread.h" and any(call.startswith("pthread_") for call in HOMES.get(path, ())):
+                    continue
                 return f"<{name}> is for " + (" and ".join(owners) or "nobody: il_assert stays on")
         return None
     if path.startswith("include/"):
@@ -170,6 +172,8 @@ THREAD_LOCAL = re.compile(r"\b(_Thread_local|thread_local|__thread)\b")
 HOMES = {
     "src/base/assert.c": {"write", "abort"},  # dying must need nothing that could be broken
     "src/base/memory.c": {"malloc", "calloc", "realloc", "free"},
+    # The depot of stacks is the process's, as malloc's arenas are: older than any world and shared by all.
+    "src/rt/stack.c": {"pthread_mutex_lock", "pthread_mutex_unlock", "pthread_once", "pthread_atfork"},
 }
 
 
