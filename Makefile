@@ -6,6 +6,8 @@ DESTDIR ?=
 JOBS    ?= 2
 # Options for tools/test, for instance: make test TEST_ARGS="--only unit --match pool"
 TEST_ARGS ?=
+# Options for tools/bench, for instance: make bench BENCH_ARGS=--quick
+BENCH_ARGS ?=
 
 NINJA := ninja -j $(JOBS)
 export PREFIX DESTDIR
@@ -27,8 +29,8 @@ test:
 demo: build
 	@"$(BUILD)/interloop" reproduce
 
-bench: build
-	@$(NINJA) -C "$(BUILD)" bench
+bench:
+	@BUILD="$(BUILD)" tools/bench $(BENCH_ARGS)
 
 # Without DESTDIR and as root the dynamic linker is told about the new library.
 install: build
@@ -57,7 +59,7 @@ help:
 	@echo "make             build the library and build/interloop"
 	@echo "make test        build and run every test, three builds, the last line is the total"
 	@echo "make demo        the matrix of causes and solutions over real sockets"
-	@echo "make bench       the benchmarks"
+	@echo "make bench       the benchmarks, half an hour; BENCH_ARGS=--quick a minute"
 	@echo "make install     install under PREFIX (default /usr/local); DESTDIR is honoured"
 	@echo "make uninstall   remove what make install put in place"
 	@echo "make format      format the sources; make lint checks that and the house rules"

@@ -1,0 +1,92 @@
+/* common.h: what the benchmark's C programs share: options, the plan of requests, the result line.
+ *
+ * Every program, in whatever language, keeps one contract, so that one runner can drive them all:
+ *
+ *     PROGRAM --port P [--path /small] [--connections C] [--requests N] [--rate R] [--upload BYTES]
+ *
+ * It sends N requests to 127.0.0.1:P, C at a time, over connections that it keeps unless the path
+ * is /close, discards the bodies, and prints one line of JSON: `requests`, `bytes` of bodies, and
+ * with
+ * --rate the latencies. It measures nothing else: CPU, wall time and memory of its process are read
+ * from outside, in the same way for every program.
+ *
+ * Without --rate the loop is closed: a request starts when another ends, and no clock is read. With
+ * --rate it is open: a timer that the server cannot slow down says how many requests are due, and a
+ * latency counts from the moment the request was due, so a stall is charged to every request that
+ * it delayed and not only to the one that met it (no coordinated omission).
+ *
+ * Threads: one, which owns the plan. Ends: with the process; a failure ends it with status 1. */
+#ifndef BENCH_COMMON_H
+#define BENCH_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One read from a socket asks for as much as this, in every program where the program decides. */
+#define BENCH_BUFFER_SIZE ((size_t)64 * 1024)
+
+struct bench_options {
+    uint16_t port;
+    const char *path;      /* "/small" unless given; the server's routes are in server.c */
+    const char *mode;      /* programs that can do a thing in several ways; NULL: the first way */
+    uint64_t connections;  /* at least 1 */
+    uint64_t requests;     /* at least 1 */
+    uint64_t rate;         /* requests a second; 0: closed loop */
+    uint64_t upload_bytes; /* with each request, by PUT; 0: GET without a body */
+    uint64_t runtimes;     /* only for programs that have runtimes */
+    bool is_close;         /* the path is /close: a new connection for each request */
+};
+
+/* A plan: which request may start now, and what has come of those that did. */
+struct bench_plan {
+    const struct bench_options *options;
+    uint64_t started, completed;
+    uint64_t body_bytes;
+    uint64_t due;         /* open loop: how many should have started by now */
+    uint64_t start_ns;    /* open loop: when request 0 was due */
+    uint64_t interval_ns; /* open loop: between one and the next */
+    int tick_fd;          /* open loop: readable when more are due; else -1 */
+    uint64_t *histogram;  /* open loop: latencies by histogram_index(); else NULL */
+};
+
+/* Read the command line; explain and end the process when it is wrong. */
+void bench_parse(struct bench_options *options, int argc, char **argv);
+
+void plan_init(struct bench_plan *plan, const struct bench_options *options);
+
+/* May one more request start now? If so it counts as started, and `*ret_due_ns` is what to hand to
+ * plan_complete(): the time at which it was due, or 0 in a closed loop. */
+bool plan_next(struct bench_plan *plan, uint64_t *ret_due_ns);
+void plan_complete(struct bench_plan *plan, uint64_t due_ns, uint64_t body_bytes);
+bool plan_is_complete(const struct bench_plan *plan);
+
+/* Open loop: call when tick_fd is readable; then plan_next() until it refuses. Blocks if it is not.
+ */
+void plan_on_tick(struct bench_plan *plan);
+
+/* For loops that can do nothing else: wait until a request is due, then as plan_next(). False once
+ * all have started. */
+bool plan_wait_next(struct bench_plan *plan, uint64_t *ret_due_ns);
+
+/* Print the result line. */
+void plan_print(const struct bench_plan *plan);
+
+uint64_t bench_now_ns(void);
+
+/* Say what failed (with errno's text if it is set) and end the process. */
+__attribute__((noreturn)) void bench_fail(const char *what);
+
+/* A connected, blocking socket to 127.0.0.1 at `port`, TCP_NODELAY set. */
+int bench_connect(uint16_t port);
+
+/* The request as bytes on the wire: head, and `upload_bytes` of zeros announced but not included.
+ * Static memory. */
+const char *bench_request_head(const struct bench_options *options, size_t *ret_size);
+
+/* Latencies are kept as HdrHistogram does: buckets of equal width up to 256 ns, then 128 to each
+ * doubling, so that a value is known to 0.8 % whatever its size. */
+#define HISTOGRAM_BUCKET_COUNT ((size_t)128 * 40)
+size_t histogram_index(uint64_t value_ns);
+
+#endif

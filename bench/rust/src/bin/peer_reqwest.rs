@@ -1,0 +1,25 @@
+//! peer_reqwest: reqwest on a current-thread Tokio runtime, C tasks at a time.
+
+fn main() {
+    let options = peer_rust::parse();
+    let url: reqwest::Url = options.url().parse().expect("the URL");
+    let upload = options.upload;
+
+    peer_rust::run(&options, || {
+        let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("a client");
+        let zeros: &'static [u8] = Box::leak(vec![0u8; upload].into_boxed_slice());
+        move || {
+            let request = if zeros.is_empty() { client.get(url.clone()) } else { client.put(url.clone()).body(zeros) };
+            async move {
+                let mut response = request.send().await.expect("a response");
+                let mut size = 0;
+
+                assert!(response.status() == 200, "the status is not 200");
+                while let Some(part) = response.chunk().await.expect("a part of the body") {
+                    size += part.len() as u64;
+                }
+                size
+            }
+        }
+    });
+}

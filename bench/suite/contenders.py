@@ -1,0 +1,153 @@
+"""contenders: the programs that are compared, where they are, and how each is called.
+
+A contender is a program with a way of using it. `floor`: what the kernel makes everybody pay.
+`interloop`: this library. `peer`: what a user would pick instead.
+"""
+import os
+import shutil
+import subprocess
+
+from suite import measure
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Contender:
+    """One way of using one program. `mode` is passed on by --mode."""
+
+    def __init__(self, name, kind, label, program, mode=None):
+        self.name = name
+        self.kind = kind
+        self.label = label
+        self.program = program
+        self.mode = mode
+        self.is_timed = False  # told how long to run, not how many requests to make
+        self.parse = measure.parse_result_line
+
+    def path(self, build):
+        return os.path.join(build, "bench", self.program)
+
+    def why_absent(self, build):
+        """None, or why it cannot take part."""
+        return None if os.path.exists(self.path(build)) else "not built (see the notices of tools/bench)"
+
+    def command(self, build, port, workload, requests):
+        words = [self.path(build), "--port", str(port), "--path", workload.path,
+                 "--connections", str(workload.connections), "--requests", str(requests)]
+        if workload.upload:
+            words += ["--upload", str(workload.upload)]
+        if workload.rate:
+            words += ["--rate", str(workload.rate)]
+        if workload.runtimes:
+            words += ["--runtimes", str(workload.runtimes)]
+        if self.mode:
+            words += ["--mode", self.mode]
+        return words
+
+
+class Wrk(Contender):
+    """Runs for whole seconds, as many requests as it can."""
+
+    def __init__(self):
+        super().__init__("wrk", "peer", "wrk", "wrk")
+        self.is_timed = True
+        self.parse = measure.parse_wrk
+
+    def path(self, build):
+        return shutil.which("wrk") or "/usr/bin/wrk"
+
+    def command(self, build, port, workload, seconds):
+        return [self.path(build), "-t1", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "30s",
+                f"http://127.0.0.1:{port}{workload.path}"]
+
+
+class H2load(Contender):
+    def __init__(self):
+        super().__init__("h2load", "peer", "h2load --h1", "h2load")
+        self.parse = measure.parse_h2load
+
+    def path(self, build):
+        return shutil.which("h2load") or "/usr/bin/h2load"
+
+    def command(self, build, port, workload, requests):
+        return [self.path(build), "--h1", "-t1", f"-c{workload.connections}", f"-n{requests}",
+                f"http://127.0.0.1:{port}{workload.path}"]
+
+
+ALL = [
+    Contender("floor-blocking", "floor", "floor: blocking socket", "floor_blocking"),
+    Contender("floor-epoll", "floor", "floor: bare epoll loop", "floor_epoll"),
+    Wrk(),
+    H2load(),
+    Contender("curl-easy", "peer", "libcurl, easy", "peer_curl_easy"),
+    Contender("curl-multi", "peer", "libcurl, multi + poll", "peer_curl_multi", "poll"),
+    Contender("curl-socket", "peer", "libcurl, multi_socket + epoll", "peer_curl_multi", "socket"),
+    Contender("soup-sync", "peer", "libsoup 3, sync", "peer_soup", "sync"),
+    Contender("soup-async", "peer", "libsoup 3, async", "peer_soup", "async"),
+    Contender("hyper", "peer", "hyper on Tokio", "peer_hyper"),
+    Contender("reqwest", "peer", "reqwest on Tokio", "peer_reqwest"),
+    Contender("go", "peer", "Go net/http", "peer_go"),
+]
+BY_NAME = {contender.name: contender for contender in ALL}
+
+
+# ---- programs that Meson does not build ----
+
+
+def _is_older(target, sources):
+    return not os.path.exists(target) or any(os.path.getmtime(source) > os.path.getmtime(target) for source in sources)
+
+
+def _files_below(folder):
+    found = []
+    for path, _, names in os.walk(folder):
+        found += [os.path.join(path, name) for name in names]
+    return found
+
+
+def _try_build(what, command, cwd, env=None):
+    done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    if done.returncode != 0:
+        return f"{what}: skipped: it does not build here: {done.stdout.strip()[-300:]}"
+    return None
+
+
+def build_go(build):
+    """None, or a notice for people."""
+    source = os.path.join(HERE, "go", "peer_go.go")
+    target = os.path.join(build, "bench", "peer_go")
+    if not _is_older(target, [source]):
+        return None
+    if not shutil.which("go"):
+        return "Go net/http: skipped: there is no `go` (Debian: golang-go)"
+    return _try_build("Go net/http", ["go", "build", "-o", target, source], HERE,
+                      {**os.environ, "GO111MODULE": "off", "GOFLAGS": ""})
+
+
+def build_rust(build):
+    """None, or a notice for people."""
+    folder = os.path.join(HERE, "rust")
+    targets = [os.path.join(build, "bench", name) for name in ("peer_hyper", "peer_reqwest")]
+    sources = [path for path in _files_below(folder) if path.endswith((".rs", ".toml"))]
+    if not any(_is_older(target, sources) for target in targets):
+        return None
+    if not shutil.which("cargo"):
+        return "hyper, reqwest: skipped: there is no `cargo` (Debian: cargo)"
+    if not any(name.startswith("reqwest-") for name in _listdir("/usr/share/cargo/registry")):
+        return "hyper, reqwest: skipped: Debian's crates are not installed (librust-reqwest-dev, librust-hyper-dev)"
+    output = os.path.join(build, "bench", "rust")
+    notice = _try_build("hyper, reqwest", ["cargo", "build", "--quiet", "--release", "--offline", "--target-dir", output],
+                        folder)
+    if notice is None:
+        for target in targets:
+            shutil.copy2(os.path.join(output, "release", os.path.basename(target)), target)
+            os.utime(target)
+    return notice
+
+
+def _listdir(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

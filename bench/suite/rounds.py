@@ -1,0 +1,185 @@
+"""rounds: run a workload's contenders in turn, A B C A B C, and turn the samples into rows.
+
+A machine's speed drifts; contenders measured one after the other would each get another machine. So each
+round runs every contender once, every second round in reverse order, and ratios are taken within rounds.
+"""
+import copy
+import sys
+
+from suite import machine, measure, statistics
+from suite.contenders import BY_NAME as CONTENDERS
+
+TIMEOUT_S = 120          # for one run of one program, unless it has to run longer
+WRK_SHORT_S = 1          # wrk counts whole seconds
+FLOOR_AGAIN = "floor-again"
+PERCENTILES = (50, 99, 99.9)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Contest:
+    """One workload: who takes part, how many requests each makes, what came of it."""
+
+    def __init__(self, workload, names, settings):
+        self.workload = workload
+        self.settings = settings
+        self.absent = {}    # name -> why
+        self.failed = {}    # name -> what happened
+        self.requests = {}  # name -> requests (or seconds) of the long run
+        self.samples = {}   # name -> [Sample], one for each round
+        self.shorts = {}    # name -> [Sample] of the short runs
+        self.server_s = 0.0
+        for name in names:
+            why = CONTENDERS[name].why_absent(settings.build)
+            if why:
+                self.absent[name] = why
+            else:
+                self.samples[name] = []
+                self.shorts[name] = []
+        if workload.floor in self.samples and len(self.samples) > 1:
+            self.samples[FLOOR_AGAIN] = []
+            self.shorts[FLOOR_AGAIN] = []
+
+    def contender(self, name):
+        return CONTENDERS[self.workload.floor if name == FLOOR_AGAIN else name]
+
+    # ---- one run ----
+
+    def run(self, server, name, count, workload=None):
+        workload = workload or self.workload
+        contender = self.contender(name)
+        command = contender.command(self.settings.build, server.port, workload, count)
+        cores = self.settings.cores
+        cpus = [cores.client] if not workload.uses_all_cores else sorted({cores.client, cores.server})
+        server_before_s = server.cpu_s()
+        sample = measure.run(command, cpus, contender.parse, TIMEOUT_S, watch_memory=workload.kind == "memory")
+        self.settings.noise.add(sample.user_s + sample.system_s + server.cpu_s() - server_before_s)
+        wanted = sample.requests * workload.body_bytes_per_request()
+        if sample.body_bytes is not None and sample.body_bytes != wanted:
+            raise measure.Failed(f"{name}: {sample.requests} requests gave {sample.body_bytes} bytes, not {wanted}")
+        if not contender.is_timed and sample.requests != count:
+            raise measure.Failed(f"{name}: made {sample.requests} requests, not {count}")
+        return sample
+
+    def run_short(self, server, name):
+        """All that a run costs besides the requests that are to be measured."""
+        if self.contender(name).is_timed:
+            return self.run(server, name, WRK_SHORT_S)
+        workload = copy.copy(self.workload)
+        workload.rate = 0
+        if workload.kind == "memory":
+            workload.path, workload.connections = "/hold/1/300", 1
+        return self.run(server, name, workload.connections, workload)
+
+    def find_count(self, server, name):
+        """How many requests make a long run of the length wanted."""
+        workload, seconds = self.workload, self.settings.seconds
+        if workload.kind == "memory":
+            return workload.connections
+        if workload.rate:
+            return int(workload.rate * max(1, seconds))
+        if self.contender(name).is_timed:
+            return WRK_SHORT_S + max(1, round(seconds))
+        short = self.run_short(server, name)
+        pilot = self.run(server, name, workload.connections + workload.pilot)
+        per_request_s = max(1e-7, (pilot.wall_s - short.wall_s) / workload.pilot)
+        return workload.connections + max(workload.pilot // 2, int(seconds / per_request_s))
+
+    # ---- all of them ----
+
+    def drop(self, name, error):
+        """A contender that fails is out, and is shown as failed; the others go on."""
+        self.failed[name] = str(error)
+        self.samples.pop(name, None)
+        self.requests.pop(name, None)
+        say(f"  FAILED {name}: {error}")
+
+    def run_all(self, server):
+        for name in list(self.samples):
+            try:
+                self.requests[name] = self.find_count(server, name)
+            except measure.Failed as error:
+                self.drop(name, error)
+        for number in range(self.settings.rounds):
+            names = list(self.samples)
+            if number % 2 == 1:
+                names.reverse()
+            server_before_s = server.cpu_s()
+            for name in names:
+                try:
+                    self.shorts[name].append(self.run_short(server, name))
+                    self.samples[name].append(self.run(server, name, self.requests[name]))
+                except measure.Failed as error:
+                    self.drop(name, error)
+            self.server_s += server.cpu_s() - server_before_s
+            say(f"  round {number + 1} of {self.settings.rounds}")
+
+    # ---- what came of it ----
+
+    def differences(self, name):
+        """Long minus short, per round. The short run is taken at its median over the rounds: it is brief,
+        so one of them alone says little."""
+        shorts = self.shorts[name]
+        requests, wall_s, user_s, system_s = (
+            statistics.median([getattr(short, field) for short in shorts])
+            for field in ("requests", "wall_s", "user_s", "system_s"))
+        typical = measure.Sample(requests, None, wall_s, user_s, system_s)
+        return [sample.minus(typical) for sample in self.samples[name]]
+
+    def rows(self):
+        rows = {}
+        for name in self.samples:
+            if self.workload.kind == "memory":
+                rows[name] = self.memory_row(name)
+            else:
+                rows[name] = self.cpu_row(name)
+        base = rows.get(self.workload.floor)
+        for row in rows.values():
+            key = "bytes_per_request" if self.workload.kind == "memory" else "cpu_us"
+            if base and key in row:
+                row["ratio"] = statistics.paired_ratios(row[key].values, base[key].values)
+        return rows
+
+    def cpu_row(self, name):
+        differences = self.differences(name)
+        row = {
+            "cpu_us": statistics.Spread((d.user_s + d.system_s) / d.requests * 1e6 for d in differences),
+            "user_share": self.user_share(name),
+            "per_second": statistics.Spread(d.requests / d.wall_s for d in differences),
+        }
+        for percent in PERCENTILES if self.workload.rate else ():
+            row[f"p{percent}_us"] = statistics.Spread(
+                statistics.percentile_ns(sample.histogram, percent) / 1000 for sample in self.samples[name])
+        return row
+
+    def user_share(self, name):
+        """The kernel knows a process's CPU time to the nanosecond, but splits it into user and system by
+        where it was at the clock's ticks. So the split is taken over all rounds together."""
+        user_s = sum(sample.user_s for sample in self.samples[name])
+        return user_s / (user_s + sum(sample.system_s for sample in self.samples[name]))
+
+    def memory_row(self, name):
+        """Per request in flight: what the process grew by, from one request to all of them."""
+        more = self.workload.connections - 1
+        bases = [short.peak_pss_bytes for short in self.shorts[name]]
+        peaks = [sample.peak_pss_bytes for sample in self.samples[name]]
+        return {
+            "bytes_per_request": statistics.Spread((peak - base) / more for peak, base in zip(peaks, bases)),
+            "base_bytes": statistics.Spread(bases),
+            "peak_bytes": statistics.Spread(peaks),
+            "peak_rss_bytes": statistics.Spread(sample.peak_rss_bytes for sample in self.samples[name]),
+            "cpu_us": statistics.Spread((s.user_s + s.system_s) / s.requests * 1e6 for s in self.samples[name]),
+        }
+
+
+class Settings:
+    """How this run of the suite measures."""
+
+    def __init__(self, build, rounds, seconds):
+        self.build = build
+        self.rounds = rounds
+        self.seconds = seconds
+        self.cores = machine.Cores()
+        self.noise = machine.Noise()

@@ -1,0 +1,63 @@
+"""workloads: what the contenders are asked to do, and who takes part."""
+
+HUGE = 10_000_000  # bytes of a large body: 10 MB
+
+
+class Workload:
+    """One task. `floor` names the contender that the others are divided by; it takes part twice, so that
+    the second time shows what difference means nothing here."""
+
+    def __init__(self, name, title, contenders, path="/small", connections=1, upload=0, rate=0, runtimes=0,
+                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False):
+        self.name = name
+        self.title = title
+        self.contenders = contenders
+        self.floor = contenders[0]
+        self.path = path
+        self.connections = connections
+        self.upload = upload
+        self.rate = rate
+        self.runtimes = runtimes
+        self.kind = kind      # "cpu", "latency" or "memory": what the table is about
+        self.pilot = pilot    # requests of the run that finds out how many fit into the time wanted
+        self.quick = quick    # who takes part with --quick; None: the workload is left out then
+        self.uses_all_cores = uses_all_cores
+
+    def body_bytes_per_request(self):
+        """What an honest client must have counted; the answer to an upload is the small one."""
+        if self.path.startswith("/bytes/"):
+            return int(self.path.split("/")[2])
+        return len("hello world\n")
+
+
+ONE = ["floor-blocking", "floor-epoll", "wrk", "h2load", "curl-easy", "curl-multi", "curl-socket", "soup-sync",
+       "soup-async", "hyper", "reqwest", "go"]
+MANY = ["floor-epoll", "wrk", "h2load", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
+# libsoup opens 2,000 connections in a minute, and that grows with the square: not above 64 at a time.
+VERY_MANY = [name for name in MANY if name != "soup-async"]
+BULK = ["floor-blocking", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
+HELD = ["floor-epoll", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+CLOSING = ["floor-epoll", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
+PACED = ["floor-epoll", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
+
+ALL = [
+    Workload("get-1", "small GETs, one at a time", ONE,
+             quick=["floor-blocking", "curl-easy", "hyper"]),
+    Workload("get-64", "small GETs, 64 in flight", MANY, connections=64, pilot=10000,
+             quick=["floor-epoll", "wrk", "curl-multi", "hyper"]),
+    Workload("get-1024", "small GETs, 1,024 in flight", VERY_MANY, connections=1024, pilot=10000),
+    Workload("get-9000", "small GETs, 9,000 in flight", VERY_MANY, connections=9000, pilot=18000),
+    Workload("download", "10 MB bodies, one at a time", BULK, path=f"/bytes/{HUGE}", pilot=10,
+             quick=["floor-blocking", "curl-easy"]),
+    Workload("upload", "10 MB uploads, one at a time", BULK, path="/sink", upload=HUGE, pilot=10),
+    Workload("close", "a new connection for each request, 64 in flight", CLOSING, path="/close", connections=64,
+             pilot=1000, quick=["floor-epoll", "curl-multi"]),
+    Workload("paced-10k", "10,000 small GETs a second, at most 64 in flight", PACED, connections=64, rate=10_000,
+             kind="latency", quick=["floor-epoll", "curl-multi", "hyper"]),
+    Workload("paced-40k", "40,000 small GETs a second, at most 64 in flight", PACED, connections=64, rate=40_000,
+             kind="latency"),
+    Workload("held-10k", "10,000 requests in flight, answered a second after the last has come", HELD,
+             path="/hold/10000/1000", connections=10_000, kind="memory",
+             quick=["floor-epoll", "curl-multi"]),
+]
+BY_NAME = {workload.name: workload for workload in ALL}

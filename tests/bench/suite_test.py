@@ -1,0 +1,205 @@
+#!/usr/bin/python3
+"""suite_test: the benchmark suite measures what it says: its programs, its arithmetic, its reports."""
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "../../bench")]
+import harness  # noqa: E402
+from suite import contenders, goals, instructions, measure, plot, report, rounds, statistics, workloads  # noqa: E402
+
+BUILD = os.environ.get("IL_BUILD") or os.path.join(HERE, "../../build")
+OURS = [contender for contender in contenders.ALL if contender.kind in ("floor", "interloop")]
+
+
+class AnyCores:
+    """Tests do not care which core a program runs on."""
+
+    def __init__(self):
+        self.client = self.server = sorted(os.sched_getaffinity(0))[0]
+        self.are_shared = True
+
+
+def server():
+    return measure.Server(os.path.join(BUILD, "bench", "server"), AnyCores())
+
+
+def run(contender, port, workload, requests):
+    command = contender.command(BUILD, port, workload, requests)
+    return measure.run(command, [AnyCores().client], contender.parse, timeout_s=60)
+
+
+def users_of(workload):
+    return [contender for contender in OURS if contender.name in workload.contenders]
+
+
+# ---- programs ----
+
+
+def each_program_makes_as_many_requests_as_told_and_counts_the_bodies():
+    with server() as running:
+        for workload in workloads.ALL:
+            if workload.kind == "memory" or workload.connections > 64:
+                continue
+            for contender in users_of(workload):
+                count = workload.connections + (3 if workload.pilot < 100 else 200)
+                sample = run(contender, running.port, workload, count)
+                wanted = (count, count * workload.body_bytes_per_request())
+                if (sample.requests, sample.body_bytes) != wanted:
+                    yield f"{workload.name} {contender.name}: {sample.requests}, {sample.body_bytes}, want {wanted}"
+
+
+def held_requests_are_all_in_flight_at_once():
+    workload = workloads.Workload("held", "", workloads.BY_NAME["held-10k"].contenders, path="/hold/300/1",
+                                  connections=300, kind="memory")
+    with server() as running:
+        for contender in users_of(workload):
+            sample = run(contender, running.port, workload, 300)  # with fewer in flight it would never end
+            if sample.requests != 300:
+                yield f"{contender.name}: {sample.requests} requests, want 300"
+
+
+def paced_request_is_charged_from_when_it_was_due():
+    # 20 requests at 1,000 a second, one connection, answered after 10 ms each: number n is due at n ms and
+    # done at 10 (n + 1) ms, so the last is 190 ms late or more. Counted from its start it would be 10 ms.
+    workload = workloads.Workload("paced", "", ["floor-blocking"], path="/delay/10", rate=1000, kind="latency")
+    with server() as running:
+        for contender in [contenders.BY_NAME["floor-blocking"], contenders.BY_NAME["floor-epoll"]]:
+            sample = run(contender, running.port, workload, 20)
+            latest_ns = statistics.percentile_ns(sample.histogram, 100)
+            if sum(sample.histogram.values()) != 20:
+                yield f"{contender.name}: {sum(sample.histogram.values())} latencies, want 20"
+            if latest_ns < 178e6:
+                yield f"{contender.name}: the last request is {latest_ns / 1e6:.1f} ms late, want 178 or more"
+
+
+def program_refuses_what_it_does_not_understand():
+    for words in (["--connections", "4"], ["--port", "1", "--requests", "x"], ["--port", "1", "--unknown"]):
+        done = subprocess.run([os.path.join(BUILD, "bench", "floor_epoll")] + words, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=False)
+        if done.returncode != 2 or not done.stderr:
+            yield f"{words}: exit status {done.returncode}, {done.stderr!r}"
+
+
+def program_that_fails_is_reported_with_its_words():
+    workload = workloads.BY_NAME["get-1"]
+    try:
+        run(contenders.BY_NAME["floor-epoll"], 1, workload, 1)  # nobody listens on port 1
+        yield "a refused connection was taken for a result"
+    except measure.Failed as error:
+        if "connect" not in str(error):
+            yield f"the error does not say what failed: {error}"
+
+
+# ---- arithmetic ----
+
+
+def histogram_bucket_holds_its_value_within_one_percent():
+    for value in list(range(0, 2000)) + [10 ** power + 7 for power in range(4, 13)]:
+        shift = max(0, value.bit_length() - 8)
+        index = value if value < 256 else shift * 128 + (value >> shift)  # as histogram_index() in C
+        low, high = statistics.bucket_bounds(index)
+        if not low <= value < high:
+            yield f"{value} is not in [{low}, {high})"
+        if high - low > 1 and (high - low) / low > 0.01:
+            yield f"[{low}, {high}) is too wide"
+
+
+def percentile_is_the_value_that_so_many_do_not_exceed():
+    histogram = {10: 90, 20: 9, 30: 1}
+    for percent, wanted in ((50, 10), (90, 10), (91, 20), (99, 20), (99.9, 30)):
+        got = statistics.percentile_ns(histogram, percent)
+        if got != wanted:
+            yield f"p{percent} is {got}, want {wanted}"
+
+
+def ratio_is_taken_within_a_round():
+    ratio = statistics.paired_ratios([2, 20, 200], [1, 10, 100])  # the machine got ten times slower twice
+    if (ratio.median, ratio.low, ratio.high) != (2, 2, 2):
+        yield f"{ratio.to_json()}"
+
+
+def cost_of_starting_is_not_charged_to_the_requests():
+    contest = rounds.Contest(workloads.BY_NAME["get-1"], [], None)
+    contest.shorts["floor-epoll"] = [measure.Sample(1, 12, 0.5, 0.3, 0.1)] * 2
+    contest.samples["floor-epoll"] = [measure.Sample(1001, 12012, 1.5, 0.8, 0.6)] * 2
+    row = contest.cpu_row("floor-epoll")
+    if abs(row["cpu_us"].median - 1000) > 1e-6 or abs(row["per_second"].median - 1000) > 1e-6:
+        yield f"{row['cpu_us'].to_json()} us, {row['per_second'].to_json()} a second"
+
+
+def unreachable_goal_is_missed_and_unmeasured_goal_is_not_judged():
+    row = {"cpu_us": statistics.Spread([10.0]), "user_share": 0.5, "ratio": statistics.Spread([2.0])}
+    judged = goals.judge({"get-64": {"il-call": row}})
+    if not judged or any(is_met for _, _, is_met in judged):
+        yield f"{[(goal.text, number, is_met) for goal, number, is_met in judged]}"
+    if goals.judge({}):
+        yield "a goal was judged without any result"
+
+
+def dearer_request_fails_the_check_unless_the_tools_differ():
+    recorded = {"tolerance_percent": 3, "toolchain": instructions.toolchain(),
+                "instructions_per_request": {"a": 1000.0}}
+    for now, wanted in ((1020, 0), (1040, 1), (900, 0)):
+        lines, dearer_count = instructions.compare(recorded, {"a": now})
+        if dearer_count != wanted:
+            yield f"{now} instead of 1000: {lines}"
+    recorded["toolchain"] = {"compiler": "another"}
+    lines, dearer_count = instructions.compare(recorded, {"a": 2000})
+    if dearer_count != 0 or "another compiler" not in lines[-1]:
+        yield f"with another compiler: {lines}"
+
+
+# ---- reports ----
+
+
+def report_and_plot_show_every_row():
+    contest = rounds.Contest(workloads.BY_NAME["get-1"], [], None)
+    sample = measure.Sample(1001, 12012, 1.5, 0.8, 0.6)
+    for name in ("floor-blocking", rounds.FLOOR_AGAIN, "curl-easy"):
+        contest.shorts[name] = [measure.Sample(1, 12, 0.5, 0.3, 0.1)]
+        contest.samples[name] = [sample]
+    contest.absent["go"] = "not built"
+    contest.failed["hyper"] = "it fell over"
+    rows = contest.rows()
+    text = report.workload_section(contest, rows)
+    svg = plot.draw_cpu([("a <title>", "floor-blocking", rows)])
+    for wanted in ("libcurl, easy", "this much is noise", "not built", "it fell over"):
+        if wanted not in text:
+            yield f"not in the table: {wanted}\n{text}"
+    for wanted in ("libcurl, easy", "A &lt;title&gt;"):
+        if wanted not in svg:
+            yield f"not in the plot: {wanted}"
+    json.dumps(report.to_json({}, [(contest, rows)], []))
+
+
+def every_workload_names_contenders_that_exist():
+    for workload in workloads.ALL:
+        for name in workload.contenders + (workload.quick or []):
+            if name not in contenders.BY_NAME:
+                yield f"{workload.name}: there is no contender '{name}'"
+        if workload.quick and not set(workload.quick) <= set(workload.contenders):
+            yield f"{workload.name}: --quick has contenders that the workload has not"
+        if workload.quick and workload.quick[0] != workload.floor:
+            yield f"{workload.name}: --quick has another floor"
+
+
+if __name__ == "__main__":
+    harness.run([(check.__name__, check) for check in (
+        each_program_makes_as_many_requests_as_told_and_counts_the_bodies,
+        held_requests_are_all_in_flight_at_once,
+        paced_request_is_charged_from_when_it_was_due,
+        program_refuses_what_it_does_not_understand,
+        program_that_fails_is_reported_with_its_words,
+        histogram_bucket_holds_its_value_within_one_percent,
+        percentile_is_the_value_that_so_many_do_not_exceed,
+        ratio_is_taken_within_a_round,
+        cost_of_starting_is_not_charged_to_the_requests,
+        unreachable_goal_is_missed_and_unmeasured_goal_is_not_judged,
+        dearer_request_fails_the_check_unless_the_tools_differ,
+        report_and_plot_show_every_row,
+        every_workload_names_contenders_that_exist,
+    )])
