@@ -2,144 +2,13 @@
  *
  * Owns: nothing; the fields go into the caller's list. Threads: one at a time.
  *
- * llhttp, even in strict mode, lets pass what the rules forbid and attackers like: a bare LF at the
- * end of the status line and of the section, empty lines before it, HTTP/0.9 and 2.0, nameless
- * headers, control characters in the reason, headers folded over lines. The guard runs over the
- * bytes first, line by line, at the speed of memchr. It stops at the first byte it must refuse;
+ * The guard (h1_lines.h) runs over the bytes first and stops at the first one it must refuse;
  * llhttp then gets everything before that byte, so whichever of the two objects to the earlier byte
  * speaks, and cutting the input elsewhere changes nothing. */
 #include <stdio.h>
 
 #include "base/bytes.h"
 #include "http/h1_head.h"
-
-enum h1_fault {
-    FAULT_NONE,
-    FAULT_START_LINE,
-    FAULT_BARE_CR,
-    FAULT_BARE_LF,
-    FAULT_FOLD,
-    FAULT_SIZE,
-    FAULT_LINE_SIZE,
-    FAULT_FIELD_COUNT,
-};
-
-/* ---- the line guard ---- */
-
-/* '#' is a digit. What follows is a space or the line's end. */
-static const char start_line_pattern[] = "HTTP/1.# ###";
-enum { START_LINE_PATTERN_SIZE = sizeof(start_line_pattern) - 1 };
-
-/* How many bytes from `p` on agree with the pattern, seen from where the line is now. */
-static size_t start_line_match(const struct h1_head *head, const char *p, size_t size)
-{
-    size_t i = 0;
-
-    for (size_t at = head->line_size; i < size && at < START_LINE_PATTERN_SIZE; i++, at++) {
-        char want = start_line_pattern[at];
-
-        if (want == '#' ? p[i] < '0' || p[i] > '9' : p[i] != want) {
-            return i;
-        }
-    }
-    if (i < size && head->line_size + i == START_LINE_PATTERN_SIZE && p[i] != ' ' && p[i] != '\r') {
-        return i;
-    }
-    return size;
-}
-
-static const char *guard_stop(struct h1_head *head, enum h1_fault fault, const char *at)
-{
-    head->fault = fault;
-    return at;
-}
-
-/* The line's bytes [p, end) without its LF: check them and count them. Returns NULL if all are
- * fine, else the first that is not. */
-static const char *guard_line_bytes(struct h1_head *head, const char *p, const char *end)
-{
-    uint32_t line_left = head->limits.line_size_max - head->line_size;
-    uint32_t left = head->limits.size_max - head->size;
-    enum h1_fault limit_fault = FAULT_NONE;
-    const char *limited_end = end;
-    const char *cr;
-
-    if ((size_t)(end - p) > (left < line_left ? left : line_left)) {
-        limit_fault = left < line_left ? FAULT_SIZE : FAULT_LINE_SIZE;
-        limited_end = p + (left < line_left ? left : line_left);
-    }
-    if (head->last_was_cr && p < limited_end) {
-        return guard_stop(head, FAULT_BARE_CR, p);
-    }
-    if (head->line_index == 0) {
-        size_t size = (size_t)(limited_end - p), matched = start_line_match(head, p, size);
-
-        if (matched < size) {
-            return guard_stop(head, FAULT_START_LINE, p + matched);
-        }
-    } else if (head->line_size == 0 && p < limited_end && *p != '\r') {
-        if (*p == ' ' || *p == '\t') {
-            return guard_stop(head, FAULT_FOLD, p);
-        }
-        if (head->field_count == head->limits.field_count_max) {
-            return guard_stop(head, FAULT_FIELD_COUNT, p);
-        }
-        head->field_count++;
-    }
-    cr = memchr(p, '\r', (size_t)(limited_end - p));
-    if (cr != NULL && cr + 1 < limited_end) {
-        return guard_stop(head, FAULT_BARE_CR, cr + 1);
-    }
-    if (limit_fault != FAULT_NONE) {
-        return guard_stop(head, limit_fault, limited_end);
-    }
-    if (cr != NULL) {
-        head->last_was_cr = true;
-    }
-    head->line_size += (uint32_t)(end - p);
-    head->size += (uint32_t)(end - p);
-    return NULL;
-}
-
-/* Run over [data, end). Returns where llhttp must stop: behind the section's empty line
- * (*ret_is_end), at the first byte that is wrong (head->fault), or at `end`. */
-static const char *guard_run(struct h1_head *head, const char *data, const char *end,
-                             bool *ret_is_end)
-{
-    const char *p = data;
-
-    *ret_is_end = false;
-    while (p < end) {
-        const char *lf = memchr(p, '\n', (size_t)(end - p)), *line_end = lf != NULL ? lf : end;
-        const char *wrong = guard_line_bytes(head, p, line_end);
-
-        if (wrong != NULL) {
-            return wrong;
-        }
-        if (lf == NULL) {
-            return end;
-        }
-        if (head->line_index == 0 && head->line_size < START_LINE_PATTERN_SIZE) {
-            return guard_stop(head, FAULT_START_LINE, lf);
-        }
-        if (!head->last_was_cr) {
-            return guard_stop(head, FAULT_BARE_LF, lf);
-        }
-        if (head->size == head->limits.size_max) {
-            return guard_stop(head, FAULT_SIZE, lf);
-        }
-        head->size++;
-        p = lf + 1;
-        *ret_is_end = head->line_size == 1; /* only its CR */
-        head->line_size = 0;
-        head->line_index++;
-        head->last_was_cr = false;
-        if (*ret_is_end) {
-            return p;
-        }
-    }
-    return p;
-}
 
 /* ---- llhttp's callbacks ---- */
 
@@ -175,24 +44,47 @@ static int on_status(llhttp_t *llhttp, const char *data, size_t size)
     return 0;
 }
 
+/* Names and values are only noted, so that a field that comes in one piece, as nearly all do, is
+ * stored in one go. What is noted when the input ends is stored as a piece. */
 static int on_header_field(llhttp_t *llhttp, const char *data, size_t size)
 {
-    struct h1_head *head = head_of(llhttp);
-
-    if (IL_UNLIKELY(headers_append_name(head->headers, data, size) != IL_OK)) {
-        return fail_memory(head);
-    }
+    head_of(llhttp)->name = (struct h1_span){ data, size };
     return 0;
 }
 
 static int on_header_value(llhttp_t *llhttp, const char *data, size_t size)
 {
-    struct h1_head *head = head_of(llhttp);
-
-    if (IL_UNLIKELY(headers_append_value(head->headers, data, size) != IL_OK)) {
-        return fail_memory(head);
-    }
+    head_of(llhttp)->value = (struct h1_span){ data, size };
     return 0;
+}
+
+/* Store what is noted as pieces of a field whose rest has not come yet. */
+static enum il_code store_pieces(struct h1_head *head)
+{
+    enum il_code code = IL_OK;
+
+    if (head->name.at != NULL) {
+        code = headers_append_name(head->headers, head->name.at, head->name.size);
+    }
+    if (code == IL_OK && head->value.at != NULL) {
+        code = headers_append_value(head->headers, head->value.at, head->value.size);
+    }
+    head->name.at = head->value.at = NULL;
+    return code;
+}
+
+static enum il_code store_field(struct h1_head *head)
+{
+    enum il_code code;
+
+    if (!headers_is_open(head->headers) && head->value.at != NULL) {
+        code = headers_append(head->headers, head->name.at, head->name.size, head->value.at,
+                              head->value.size);
+        head->name.at = head->value.at = NULL;
+        return code;
+    }
+    code = store_pieces(head);
+    return code == IL_OK ? headers_commit(head->headers) : code;
 }
 
 /* llhttp has read a Content-Length into llhttp->content_length. It would refuse a second one even
@@ -216,15 +108,15 @@ static int on_content_length(struct h1_head *head, llhttp_t *llhttp)
 static int on_header_value_complete(llhttp_t *llhttp)
 {
     struct h1_head *head = head_of(llhttp);
-    const struct headers_entry *entry = &head->headers->entries[head->headers->count];
+    const struct headers_entry *entry;
 
-    if (entry->name_size == 0) {
-        return fail_wrong(head, "Header without a name");
-    }
-    if (headers_commit(head->headers) != IL_OK) {
+    if (IL_UNLIKELY(store_field(head) != IL_OK)) {
         return fail_memory(head);
     }
     entry = &head->headers->entries[head->headers->count - 1];
+    if (entry->name_size == 0) {
+        return fail_wrong(head, "Header without a name");
+    }
     if (llhttp->flags & F_CONTENT_LENGTH) {
         return on_content_length(head, llhttp);
     }
@@ -268,7 +160,7 @@ static enum il_code fail_at(struct h1_head *head, enum il_code code, const char 
 {
     bool is_in_value = headers_is_in_value(head->headers);
     size_t shown = il_min_u64((uint64_t)(end - at), is_in_value ? 1 : 24);
-    const char *colon = head->line_index > 0 ? memchr(at, ':', shown) : NULL;
+    const char *colon = head->lines.line_index > 0 ? memchr(at, ':', shown) : NULL;
     char excerpt[96], name[80], near[112] = "", where[112] = "";
     const char *open_name = headers_open_name(head->headers);
 
@@ -297,25 +189,25 @@ static enum il_code fail_limit(const struct h1_head *head, const char *what, uin
 static enum il_code fail_from_guard(struct h1_head *head, const char *data, const char *at,
                                     const char *end, struct il_error *err)
 {
-    switch ((enum h1_fault)head->fault) {
-    case FAULT_START_LINE: /* shown from its beginning, or what of it has just come */
+    switch ((enum h1_fault)head->lines.fault) {
+    case H1_FAULT_START_LINE: /* shown from its beginning, or what of it has just come */
         return fail_at(head, IL_EPROTOCOL, data, end,
                        "it does not begin with \"HTTP/1.1 \" or \"HTTP/1.0 \" and a status", err);
-    case FAULT_BARE_CR:
+    case H1_FAULT_BARE_CR:
         return fail_at(head, IL_EPROTOCOL, at, end, "CR without LF", err);
-    case FAULT_BARE_LF:
+    case H1_FAULT_BARE_LF:
         return fail_at(head, IL_EPROTOCOL, at, end, "LF without CR", err);
-    case FAULT_FOLD:
+    case H1_FAULT_FOLD:
         return fail_at(head, IL_EPROTOCOL, at, end, "a line begins with a space (folded header)",
                        err);
-    case FAULT_SIZE:
-        return fail_limit(head, "too many bytes", head->limits.size_max, " bytes", err);
-    case FAULT_LINE_SIZE:
-        return fail_limit(head, "a line that is too long", head->limits.line_size_max, " bytes",
-                          err);
-    case FAULT_FIELD_COUNT:
-        return fail_limit(head, "too many fields", head->limits.field_count_max, "", err);
-    case FAULT_NONE:
+    case H1_FAULT_SIZE:
+        return fail_limit(head, "too many bytes", head->lines.limits.size_max, " bytes", err);
+    case H1_FAULT_LINE_SIZE:
+        return fail_limit(head, "a line that is too long", head->lines.limits.line_size_max,
+                          " bytes", err);
+    case H1_FAULT_FIELD_COUNT:
+        return fail_limit(head, "too many fields", head->lines.limits.field_count_max, "", err);
+    case H1_FAULT_NONE:
         break;
     }
     il_assert(!"a guard that stopped has a fault");
@@ -346,17 +238,15 @@ void h1_head_begin(struct h1_head *head, enum h1_section section,
                    const struct h1_head_limits *limits, struct il_headers *headers)
 {
     static const char primer[] = "HTTP/1.1 200 \r\n";
-    uint32_t size = section == H1_SECTION_NEXT_HEAD ? head->size : 0;
-    uint32_t field_count = section == H1_SECTION_HEAD ? 0 : head->field_count;
+    uint32_t size = section == H1_SECTION_NEXT_HEAD ? head->lines.size : 0;
+    uint32_t field_count = section == H1_SECTION_HEAD ? 0 : head->lines.field_count;
 
     il_assert(limits->size_max <=
               HEADERS_SIZE_MAX); /* a field in a list is no larger than its line */
     il_assert(limits->field_count_max <= HEADERS_COUNT_MAX);
     *head = (struct h1_head){
         .is_trailer = section == H1_SECTION_TRAILER,
-        .size = size,
-        .field_count = field_count,
-        .limits = *limits,
+        .lines = { .limits = *limits, .size = size, .field_count = field_count },
         .headers = headers,
     };
     headers_reset(headers);
@@ -366,7 +256,7 @@ void h1_head_begin(struct h1_head *head, enum h1_section section,
         llhttp_errno_t code = llhttp_execute(&head->llhttp, primer, sizeof(primer) - 1);
 
         il_assert(code == HPE_OK);
-        head->line_index = 1;
+        head->lines.line_index = 1;
     }
 }
 
@@ -375,23 +265,25 @@ enum il_code h1_head_feed(struct h1_head *head, const char *data, size_t size, s
 {
     const char *end = data + size, *stop;
     llhttp_errno_t code;
-    bool is_end;
 
     il_assert(!head->is_complete);
-    il_assert(head->fault == FAULT_NONE);
-    stop = guard_run(head, data, end, &is_end);
+    il_assert(head->lines.fault == H1_FAULT_NONE);
+    stop = h1_lines_run(&head->lines, data, end);
     code = llhttp_execute(&head->llhttp, data, (size_t)(stop - data));
-    if (code == HPE_PAUSED && head->is_complete && is_end) {
+    if (code == HPE_PAUSED && head->is_complete && head->lines.is_end) {
         *ret_consumed = (size_t)(stop - data);
         return IL_OK;
     }
-    if (code != HPE_OK) {
+    if (IL_UNLIKELY(store_pieces(head) != IL_OK)) {
+        head->is_out_of_memory = true;
+    }
+    if (code != HPE_OK || head->is_out_of_memory) {
         return fail_from_llhttp(head, data, end, err);
     }
-    if (head->fault != FAULT_NONE) {
+    if (head->lines.fault != H1_FAULT_NONE) {
         return fail_from_guard(head, data, stop, end, err);
     }
-    if (is_end) { /* an empty line where llhttp expected something else */
+    if (head->lines.is_end) { /* an empty line where llhttp expected something else */
         return fail_at(head, IL_EPROTOCOL, stop, end, "it ends too early", err);
     }
     *ret_consumed = size;

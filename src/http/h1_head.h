@@ -1,28 +1,26 @@
 /* h1_head.h: parsing a header section: the head of a response, or the trailers of a chunked body.
  *
- * llhttp (strict mode) reads the start line and the fields. Before it sees a byte, a line guard
- * has checked what llhttp leaves open: every line ends in CR LF, no line is folded, the status
- * line has its form, and no limit is passed. The result is the same wherever the input is cut.
- * Private to src/http. Thread: one at a time. */
+ * llhttp (strict mode) reads the start line and the fields, behind the line guard of h1_lines.h.
+ * The result is the same wherever the input is cut. Private to src/http. Thread: one at a time. */
 #ifndef IL_HTTP_H1_HEAD_H
 #define IL_HTTP_H1_HEAD_H
 
 #include <llhttp.h>
 
+#include "http/h1_lines.h"
 #include "http/headers.h"
 
 enum { H1_REASON_SIZE_MAX = 63 };
-
-struct h1_head_limits {
-    uint32_t size_max; /* of all lines with their ends */
-    uint32_t line_size_max;
-    uint32_t field_count_max;
-};
 
 enum h1_section {
     H1_SECTION_HEAD,      /* the first of a response */
     H1_SECTION_NEXT_HEAD, /* after an informational one; sizes and fields count on */
     H1_SECTION_TRAILER,   /* fields count on */
+};
+
+struct h1_span {
+    const char *at;
+    size_t size;
 };
 
 struct h1_head {
@@ -35,19 +33,12 @@ struct h1_head {
     uint64_t content_length;
     char reason[H1_REASON_SIZE_MAX + 1]; /* cut off when longer: it means nothing (RFC 9112 4) */
 
-    /* how far the line guard is */
     bool is_trailer;
-    bool last_was_cr;
     bool is_out_of_memory;
-    uint8_t fault; /* enum h1_fault */
     uint8_t reason_size;
-    const char *wrong; /* what a callback objected to */
-    uint32_t line_index;
-    uint32_t line_size;   /* of the line being read, so far */
-    uint32_t size;        /* of everything that size_max is for, so far */
-    uint32_t field_count; /* lines that are fields, so far */
-
-    struct h1_head_limits limits;
+    const char *wrong;          /* what a callback objected to */
+    struct h1_span name, value; /* of the field being read, in the data being fed; `at` or NULL */
+    struct h1_lines lines;
     struct il_headers *headers; /* where the fields go */
     llhttp_t llhttp;
 };

@@ -120,7 +120,7 @@ void h1_response_allow_upgrade(struct h1_response *r)
 
 bool h1_response_has_begun(const struct h1_response *r)
 {
-    return r->state != STATE_HEAD || r->head.size > 0;
+    return r->state != STATE_HEAD || r->head.lines.size > 0;
 }
 
 static void set_complete(struct h1_response *r)
@@ -499,7 +499,7 @@ enum il_code h1_response_finish_eof(struct h1_response *r, struct il_error *err)
         }
         return il_fail(err, IL_EPEERCLOSED,
                        "the server closed the connection in the response's header, after %u bytes",
-                       r->head.size);
+                       r->head.lines.size);
     case STATE_SIZED:
         return il_fail(err, IL_EPEERCLOSED,
                        "the server closed the connection after %" PRIu64 " of %" PRIu64

@@ -215,28 +215,62 @@ enum il_code headers_append_value(struct il_headers *headers, const char *data, 
     return IL_OK;
 }
 
+static size_t trimmed_size(const char *value, size_t size)
+{
+    while (size > 0 && (value[size - 1] == ' ' || value[size - 1] == '\t')) {
+        size--;
+    }
+    return size;
+}
+
 enum il_code headers_commit(struct il_headers *headers)
 {
     struct headers_entry *entry = &headers->entries[headers->count];
-    const char *value;
-    uint32_t size;
     enum il_code code;
 
     code = headers_append_value(headers, "", 0); /* a header without a value has an empty one */
     if (code != IL_OK) {
         return code;
     }
-    value = headers->bytes + entry->value_offset;
-    size = headers->size - entry->value_offset;
-    while (size > 0 && (value[size - 1] == ' ' || value[size - 1] == '\t')) {
-        size--;
-    }
-    entry->value_size = size;
-    headers->size = entry->value_offset + size;
+    entry->value_size = (uint32_t)trimmed_size(headers->bytes + entry->value_offset,
+                                               headers->size - entry->value_offset);
+    headers->size = entry->value_offset + entry->value_size;
     headers->bytes[headers->size++] = '\0';
     headers->open_state = HEADERS_OPEN_NONE;
     headers->count++;
     return IL_OK;
+}
+
+static enum il_code headers_append_exactly(struct il_headers *headers, const char *name,
+                                           size_t name_size, const char *value, size_t value_size)
+{
+    enum il_code code;
+    char *at;
+
+    il_assert(headers->open_state == HEADERS_OPEN_NONE);
+    if ((code = headers_reserve_entry(headers)) != IL_OK ||
+        (code = headers_reserve_bytes(headers, name_size + value_size + 2)) != IL_OK) {
+        return code;
+    }
+    headers->entries[headers->count++] = (struct headers_entry){
+        .name_offset = headers->size,
+        .name_size = (uint32_t)name_size,
+        .value_offset = headers->size + (uint32_t)name_size + 1,
+        .value_size = (uint32_t)value_size,
+    };
+    at = headers->bytes + headers->size;
+    memcpy(at, name, name_size);
+    at[name_size] = '\0';
+    memcpy(at + name_size + 1, value, value_size);
+    at[name_size + 1 + value_size] = '\0';
+    headers->size += (uint32_t)(name_size + value_size + 2);
+    return IL_OK;
+}
+
+enum il_code headers_append(struct il_headers *headers, const char *name, size_t name_size,
+                            const char *value, size_t value_size)
+{
+    return headers_append_exactly(headers, name, name_size, value, trimmed_size(value, value_size));
 }
 
 const char *headers_open_name(struct il_headers *headers)
@@ -248,6 +282,11 @@ const char *headers_open_name(struct il_headers *headers)
         headers->bytes[headers->size] = '\0'; /* reserved by headers_append_name */
     }
     return headers->bytes + headers->entries[headers->count].name_offset;
+}
+
+bool headers_is_open(const struct il_headers *headers)
+{
+    return headers->open_state != HEADERS_OPEN_NONE;
 }
 
 bool headers_is_in_value(const struct il_headers *headers)
@@ -294,15 +333,11 @@ enum il_code headers_add(struct il_headers *headers, const char *name, const cha
     char text[64];
     enum il_code code;
 
-    il_assert(headers->open_state == HEADERS_OPEN_NONE);
     code = headers_check(name, name_size, value, value_size, err);
     if (code != IL_OK) {
         return code;
     }
-    code = headers_reserve_entry(headers);
-    if (code == IL_OK) {
-        code = headers_reserve_bytes(headers, name_size + value_size + 2);
-    }
+    code = headers_append_exactly(headers, name, name_size, value, value_size);
     if (code == IL_ELIMIT) {
         return il_fail(
             err, code, "no room for header \"%s\": at most %d headers and %d bytes are allowed",
@@ -312,15 +347,6 @@ enum il_code headers_add(struct il_headers *headers, const char *name, const cha
         return il_fail(err, code, "out of memory for header \"%s\"",
                        il_escape(text, sizeof(text), name, name_size));
     }
-    headers->entries[headers->count++] = (struct headers_entry){
-        .name_offset = headers->size,
-        .name_size = (uint32_t)name_size,
-        .value_offset = headers->size + (uint32_t)name_size + 1,
-        .value_size = (uint32_t)value_size,
-    };
-    memcpy(headers->bytes + headers->size, name, name_size + 1);
-    memcpy(headers->bytes + headers->size + name_size + 1, value, value_size + 1);
-    headers->size += (uint32_t)(name_size + value_size + 2);
     return IL_OK;
 }
 

@@ -52,18 +52,23 @@ IL_MUST_USE enum il_code headers_copy(struct il_headers *to, const struct il_hea
 /* Is `token` (lower case) in the comma-separated lists of all headers called `name`? */
 bool headers_has_token(const struct il_headers *headers, const char *name, const char *token);
 
-/* ---- for the parser, which has checked the bytes: name pieces, then value pieces, then commit.
- * IL_ENOMEM or IL_ELIMIT leave the open entry to be dropped by headers_reset. ---- */
+/* ---- for the parser, which has checked the bytes: a header whole, or, when it comes cut in
+ * pieces, name pieces, then value pieces, then commit. The end of a value loses its spaces and
+ * tabs, which are not part of it (RFC 9112 5.1). IL_ENOMEM or IL_ELIMIT leave the open entry to be
+ * dropped by headers_reset. ---- */
+
+IL_MUST_USE enum il_code headers_append(struct il_headers *headers, const char *name,
+                                        size_t name_size, const char *value, size_t value_size);
 
 IL_MUST_USE enum il_code headers_append_name(struct il_headers *headers, const char *data,
                                              size_t size);
 IL_MUST_USE enum il_code headers_append_value(struct il_headers *headers, const char *data,
                                               size_t size);
-/* Trims spaces and tabs off the value's end (they are not part of it, RFC 9112 5.1). */
 IL_MUST_USE enum il_code headers_commit(struct il_headers *headers);
 
 /* The name of the entry being built, "" if there is none; for messages. */
 const char *headers_open_name(struct il_headers *headers);
+bool headers_is_open(const struct il_headers *headers);
 bool headers_is_in_value(const struct il_headers *headers);
 
 /* ---- RFC 9110 character classes ---- */
