@@ -68,6 +68,19 @@ enum il_code il_bytes_append_string(struct il_bytes *bytes, const char *text)
     return il_bytes_append(bytes, text, strlen(text));
 }
 
+size_t il_decimal(char out[static IL_DECIMAL_SIZE_MAX], uint64_t value)
+{
+    char digits[IL_DECIMAL_SIZE_MAX];
+    size_t size = 0;
+
+    do {
+        digits[sizeof(digits) - ++size] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    memcpy(out, digits + sizeof(digits) - size, size);
+    return size;
+}
+
 /* One byte as text, 1 to 4 characters. */
 static size_t escape_byte(char *out, unsigned char byte)
 {

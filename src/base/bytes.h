@@ -69,6 +69,10 @@ static inline void il_bytes_truncate(struct il_bytes *bytes, size_t size)
     bytes->end = bytes->begin + size;
 }
 
+/* Write `value` in decimal, without a NUL. Returns the digits written. */
+#define IL_DECIMAL_SIZE_MAX 20
+size_t il_decimal(char out[static IL_DECIMAL_SIZE_MAX], uint64_t value);
+
 /* Write `data` into `text` so that it is safe to print: printable ASCII as it is, but for quotes
  * and backslashes; the rest as \r, \n, \t or \xNN. Ends with "..." where `text_size` is too small.
  * Returns `text`. */

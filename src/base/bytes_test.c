@@ -74,3 +74,24 @@ TEST(escaped_bytes_are_safe_to_print_and_fit)
     CHECK_STR(il_escape(text, sizeof(text), "abcdefghijklm", 13), "abcdefghijkl...");
     CHECK_STR(il_escape(small, sizeof(small), "\xff\xff", 2), "\\xff...");
 }
+
+TEST(decimal_numbers_are_written_whole)
+{
+    static const struct {
+        uint64_t value;
+        const char *want;
+    } cases[] = {
+        { 0, "0" },
+        { 9, "9" },
+        { 10, "10" },
+        { 65535, "65535" },
+        { UINT64_MAX, "18446744073709551615" },
+    };
+
+    for (size_t i = 0; i < il_array_count(cases); i++) {
+        char text[IL_DECIMAL_SIZE_MAX + 1];
+
+        text[il_decimal(text, cases[i].value)] = '\0';
+        CHECK_STR(text, cases[i].want);
+    }
+}

@@ -162,27 +162,30 @@ static char *put_string(char *out, const char *text)
     return put(out, text, strlen(text));
 }
 
-static char *put_target(char *out, const struct h1_request_head *head, const char *authority)
+/* A string literal. */
+#define PUT(out, literal) put(out, literal, sizeof(literal) - 1)
+
+static char *put_target(char *out, const struct h1_request_head *head)
 {
-    char port[8];
+    const struct url *url = head->url;
 
     switch (head->target_form) {
     case H1_TARGET_ORIGIN:
         break;
     case H1_TARGET_ABSOLUTE:
-        out = put_string(out, url_scheme_name(head->url->scheme));
-        out = put_string(out, "://");
-        out = put_string(out, authority);
+        out = put_string(out, url_scheme_name(url->scheme));
+        out = PUT(out, "://");
+        out = put(out, url->authority, url->authority_size);
         break;
     case H1_TARGET_AUTHORITY: /* always with its port, RFC 9112 3.2.3 */
-        out = put_string(out, authority);
-        if (head->url->port == url_default_port(head->url->scheme)) {
-            (void)snprintf(port, sizeof(port), ":%u", head->url->port); /* fits: ":65535" */
-            out = put_string(out, port);
+        out = put(out, url->authority, url->authority_size);
+        if (url->port == url_default_port(url->scheme)) {
+            *out++ = ':';
+            out += il_decimal(out, url->port);
         }
         return out;
     }
-    return put(out, head->url->path_and_query, head->url->path_and_query_size);
+    return put(out, url->path_and_query, url->path_and_query_size);
 }
 
 /* Does a request with this method and no body say so? RFC 9110 8.6: those that usually have one. */
@@ -196,17 +199,16 @@ static char *put_framing(char *out, const struct h1_request_head *head,
                          const struct request_seen *seen)
 {
     if (head->body_kind == H1_BODY_CHUNKED && !seen->has_transfer_encoding) {
-        return put_string(out, "Transfer-Encoding: chunked\r\n");
+        return PUT(out, "Transfer-Encoding: chunked\r\n");
     }
     if (head->body_kind == H1_BODY_SIZED && !seen->has_content_length) {
-        char line[sizeof("Content-Length: 18446744073709551615\r\n")];
-
-        snprintf(line, sizeof(line), "Content-Length: %" PRIu64 "\r\n", head->body_size);
-        return put_string(out, line);
+        out = PUT(out, "Content-Length: ");
+        out += il_decimal(out, head->body_size);
+        return PUT(out, "\r\n");
     }
     if (head->body_kind == H1_BODY_NONE && !seen->has_content_length &&
         wants_content_length_0(head->method)) {
-        return put_string(out, "Content-Length: 0\r\n");
+        return PUT(out, "Content-Length: 0\r\n");
     }
     return out;
 }
@@ -215,45 +217,44 @@ static char *put_head(char *out, const struct h1_request_head *head,
                       const struct request_seen *seen)
 {
     size_t count = head->headers == NULL ? 0 : head->headers->count;
-    char authority[URL_AUTHORITY_SIZE];
 
-    (void)url_authority(head->url, authority);
     out = put_string(out, head->method);
     *out++ = ' ';
-    out = put_target(out, head, authority);
-    out = put_string(out, " HTTP/1.1\r\n");
+    out = put_target(out, head);
+    out = PUT(out, " HTTP/1.1\r\n");
     if (!seen->has_host) { /* first, RFC 9110 7.2 */
-        out = put_string(out, "Host: ");
-        out = put_string(out, authority);
-        out = put_string(out, "\r\n");
+        out = PUT(out, "Host: ");
+        out = put(out, head->url->authority, head->url->authority_size);
+        out = PUT(out, "\r\n");
     }
     if (!seen->has_user_agent) {
-        out = put_string(out, "User-Agent: " H1_USER_AGENT "\r\n");
+        out = PUT(out, "User-Agent: " H1_USER_AGENT "\r\n");
     }
     if (!seen->has_accept) {
-        out = put_string(out, "Accept: */*\r\n");
+        out = PUT(out, "Accept: */*\r\n");
     }
     for (size_t i = 0; i < count; i++) {
         struct request_header header = header_at(head->headers, i);
 
         out = put(out, header.name, header.name_size);
-        out = put_string(out, ": ");
+        out = PUT(out, ": ");
         out = put(out, header.value, header.value_size);
-        out = put_string(out, "\r\n");
+        out = PUT(out, "\r\n");
     }
     out = put_framing(out, head, seen);
-    return put_string(out, "\r\n");
+    return PUT(out, "\r\n");
 }
 
-/* Everything put_head may write beyond method, target and the user's headers: request line, Host,
- * User-Agent, Accept, framing, with room to spare. */
-#define REQUEST_FIXED_SIZE (2 * URL_AUTHORITY_SIZE + 256)
+/* Everything put_head may write beyond method, path, authority (at most twice) and the user's
+ * headers, with room to spare. */
+enum { REQUEST_FIXED_SIZE = 256 };
 
 enum il_code h1_request_write(struct il_bytes *out, const struct h1_request_head *head,
                               struct il_error *err)
 {
     struct request_seen seen = { 0 };
-    size_t size = REQUEST_FIXED_SIZE + H1_METHOD_SIZE_MAX + head->url->path_and_query_size;
+    size_t size = REQUEST_FIXED_SIZE + H1_METHOD_SIZE_MAX + head->url->path_and_query_size +
+                  2 * (size_t)head->url->authority_size;
     char *tail, *end;
     enum il_code code;
 

@@ -224,7 +224,7 @@ static enum il_code on_head(struct h1_response *r, struct h1_step *step, struct 
 {
     r->status = r->head.status;
     r->version_minor = r->head.version_minor;
-    memcpy(r->reason, r->head.reason, sizeof(r->reason));
+    memcpy(r->reason, r->head.reason, (size_t)r->head.reason_size + 1);
     if (r->status < 100) {
         return il_fail(err, IL_EPROTOCOL, "the response has status %03u; the least is 100",
                        r->status);

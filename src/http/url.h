@@ -22,9 +22,11 @@ struct url {
     bool has_trailing_dot;      /* "example.com.": absolute for the resolver, else the same host */
     const char *host;           /* lower case; without brackets, without the trailing dot */
     const char *path_and_query; /* begins with '/'; no fragment; nothing below '!' or above '~' */
+    const char *authority;      /* "host", "host:8080", "[::1]:8080": as the Host header and
+                                 * messages show it; the port only if not the scheme's own */
     const char *userinfo;       /* as written, without '@'; NULL if none. Secret: never log it */
-    uint32_t host_size, path_and_query_size;
-    char *memory; /* all three strings */
+    uint32_t host_size, path_and_query_size, authority_size;
+    char *memory; /* all the strings */
 };
 
 /* Take `text` apart. IL_EURL or IL_ENOMEM; `ret_url` is written only on success, and then wants
@@ -44,10 +46,5 @@ const char *url_scheme_name(enum url_scheme scheme);
 
 /* Same scheme, host and port? The trailing dot makes no difference. */
 bool url_is_same_origin(const struct url *a, const struct url *b);
-
-/* "host", "host:8080", "[::1]:8080": as the Host header and messages show it; the port only if it
- * is not the scheme's own. Returns `text`. */
-#define URL_AUTHORITY_SIZE (URL_HOST_SIZE_MAX + sizeof("[].:65535"))
-const char *url_authority(const struct url *url, char text[static URL_AUTHORITY_SIZE]);
 
 #endif
