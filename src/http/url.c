@@ -347,8 +347,8 @@ static enum il_code parse_ipv6(const struct parts *parts, char *host, struct url
 
 /* ---- target and the whole ---- */
 
-/* Not inlined: where gcc can see that the size is small it copies with "rep movs", whose start took a
- * third of url_parse's time. */
+/* Not inlined: where gcc can see that the size is small it copies with "rep movs", whose start took
+ * a third of url_parse's time. */
 static IL_NOINLINE char *put(char *out, const void *data, size_t size)
 {
     memcpy(out, data, size);
