@@ -1,0 +1,482 @@
+/* procfs.c: threads, open files and event sets, as /proc shows them.
+ *
+ * Owns: nothing; each function opens what it reads and closes it again, so that the doctor holds
+ * nothing of the target. Every file is read into a bounded buffer and every count has a maximum.
+ * Thread: the doctor's only one. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "doctor/procfs.h"
+#include "doctor/sets.h"
+#include "doctor/waits.h"
+
+ssize_t procfs_read_file(const char *path, char *ret_text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size_t filled = 0;
+
+    if (fd < 0) {
+        return -1;
+    }
+    while (filled + 1 < size) {
+        ssize_t got = read(fd, ret_text + filled, size - 1 - filled);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            if (got < 0 && filled == 0) {
+                close(fd);
+                return -1;
+            }
+            break;
+        }
+        filled += (size_t)got;
+    }
+    close(fd);
+    ret_text[filled] = '\0';
+    return (ssize_t)filled;
+}
+
+size_t procfs_read_memory(const struct look *look, uint64_t address, void *ret_bytes, size_t size)
+{
+    struct iovec local = { ret_bytes, size };
+    struct iovec remote = { (void *)(uintptr_t)address, size };
+    ssize_t got;
+
+    if (!look->can_memory || address == 0) {
+        return 0;
+    }
+    got = process_vm_readv(look->pid, &local, 1, &remote, 1, 0);
+    return got < 0 ? 0 : (size_t)got;
+}
+
+/* ---- opening ---- */
+
+static void read_names(struct look *look)
+{
+    char path[64], text[PATH_MAX];
+    ssize_t size;
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", look->pid);
+    size = procfs_read_file(path, text, 64);
+    if (size > 0) {
+        text[strcspn(text, "\n")] = '\0';
+        look_clean(look->command, sizeof(look->command), text);
+    }
+    snprintf(path, sizeof(path), "/proc/%d/exe", look->pid);
+    size = readlink(path, text, sizeof(text) - 1);
+    if (size > 0) {
+        const char *base;
+
+        text[size] = '\0';
+        base = strrchr(text, '/');
+        look_clean(look->executable, sizeof(look->executable), base == NULL ? text : base + 1);
+    }
+}
+
+/* Ask each means once, so that what is missing can be said before anything is concluded. */
+static void find_means(struct look *look)
+{
+    char path[64], text[256];
+    uint64_t word;
+
+    if (!look->options.attach) {
+        look_limit(look, "told not to attach: no system calls, no readiness of event sets, "
+                         "no memory, no stacks were looked at");
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", look->pid, look->pid);
+    look->can_syscall = procfs_read_file(path, text, sizeof(text)) > 0;
+    look->can_memory = true; /* until a read is refused */
+    if (look->can_syscall) {
+        uint64_t sp = waits_stack_pointer(text);
+
+        if (sp != 0 && procfs_read_memory(look, sp, &word, sizeof(word)) == 0 && errno == EPERM) {
+            look->can_memory = false;
+        }
+    } else {
+        look->can_memory = false;
+    }
+    look->can_copy_fd = look->can_syscall && look->pidfd >= 0;
+    look->can_stacks = look->can_syscall && look->options.take_stacks;
+    if (!look->can_syscall) {
+        look_limit(look, "the kernel refused what needs ptrace rights (system calls, copies of "
+                         "event sets, memory, stacks): run as root, give the doctor "
+                         "CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0");
+    } else if (!look->options.take_stacks) {
+        look_limit(look, "told to take no stacks: what threads do in user code is not known");
+    }
+}
+
+enum il_code procfs_open(struct look *look, struct il_error *err)
+{
+    char path[64];
+    DIR *directory;
+
+    snprintf(path, sizeof(path), "/proc/%d", look->pid);
+    if (access(path, F_OK) != 0) {
+        return il_fail_errno(err, IL_ESYS, ESRCH, "no process %d (seen from this pid namespace)",
+                             look->pid);
+    }
+    read_names(look);
+    snprintf(path, sizeof(path), "/proc/%d/fd", look->pid);
+    directory = opendir(path);
+    if (directory == NULL) {
+        return il_fail(err, IL_ESYS,
+                       "read %s: the same user or root may; a process that has changed its user "
+                       "or capabilities needs CAP_SYS_PTRACE (try sudo)",
+                       path);
+    }
+    closedir(directory);
+    look->pidfd = (int)syscall(SYS_pidfd_open, look->pid, 0);
+    find_means(look);
+    return IL_OK;
+}
+
+/* ---- open files ---- */
+
+static enum fd_kind kind_of_link(const char *link, uint64_t *ret_inode)
+{
+    static const struct {
+        const char *text;
+        enum fd_kind kind;
+    } kinds[] = {
+        { "anon_inode:[eventpoll]", FD_EPOLL },
+        { "anon_inode:[io_uring]", FD_URING },
+        { "anon_inode:[eventfd]", FD_EVENTFD },
+        { "anon_inode:[timerfd]", FD_TIMERFD },
+    };
+
+    *ret_inode = 0;
+    if (strncmp(link, "socket:[", 8) == 0) {
+        *ret_inode = strtoull(link + 8, NULL, 10);
+        return FD_SOCKET;
+    }
+    if (strncmp(link, "pipe:[", 6) == 0) {
+        *ret_inode = strtoull(link + 6, NULL, 10);
+        return FD_PIPE;
+    }
+    for (size_t i = 0; i < il_array_count(kinds); i++) {
+        if (strcmp(link, kinds[i].text) == 0) {
+            return kinds[i].kind;
+        }
+    }
+    return FD_OTHER;
+}
+
+static bool fd_add(struct look *look, int fd, enum fd_kind kind, uint64_t inode)
+{
+    if (look->fd_count == LOOK_FDS_MAX) {
+        look_limit(look, "more than %u open files: the rest was not looked at", LOOK_FDS_MAX);
+        return false;
+    }
+    if (look->fd_count == look->fd_capacity) {
+        uint32_t capacity = look->fd_capacity == 0 ? 256 : look->fd_capacity * 2;
+        struct seen_fd *fds = il_realloc(look->fds, capacity * sizeof(look->fds[0]));
+
+        if (fds == NULL) {
+            look_limit(look, "out of memory: some open files were not looked at");
+            return false;
+        }
+        look->fds = fds;
+        look->fd_capacity = capacity;
+    }
+    look->fds[look->fd_count++] = (struct seen_fd){ .fd = fd, .kind = kind, .inode = inode };
+    return true;
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+    const struct seen_fd *x = a, *y = b;
+
+    return (x->fd > y->fd) - (x->fd < y->fd);
+}
+
+enum il_code procfs_read_fds(struct look *look, struct il_error *err)
+{
+    char path[64], link[128];
+    struct dirent *entry;
+    DIR *directory;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", look->pid);
+    directory = opendir(path);
+    if (directory == NULL) {
+        return il_fail(err, IL_ESYS, "read %s", path);
+    }
+    look->fd_count = 0;
+    while ((entry = readdir(directory)) != NULL) {
+        ssize_t size;
+        uint64_t inode;
+        enum fd_kind kind;
+
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9') {
+            continue;
+        }
+        size = readlinkat(dirfd(directory), entry->d_name, link, sizeof(link) - 1);
+        if (size < 0) {
+            continue; /* closed since it was listed */
+        }
+        link[size] = '\0';
+        kind = kind_of_link(link, &inode);
+        if (!fd_add(look, atoi(entry->d_name), kind, inode)) {
+            break;
+        }
+    }
+    closedir(directory);
+    if (look->fd_count > 0) {
+        qsort(look->fds, look->fd_count, sizeof(look->fds[0]), compare_fds);
+    }
+    return IL_OK;
+}
+
+/* ---- what a set watches ---- */
+
+/* "tfd:        4 events: c0000019 data:         deadbeef  pos:0 ino:2df59 sdev:9" */
+static bool parse_watch(const char *line, struct set_watch *ret_watch)
+{
+    unsigned long long data, inode;
+    unsigned events;
+    long long position;
+    int fd;
+
+    if (sscanf(line, "tfd: %d events: %x data: %llx pos:%lld ino:%llx", &fd, &events, &data,
+               &position, &inode) != 5) {
+        return false;
+    }
+    *ret_watch = (struct set_watch){ .fd = fd, .events = events, .data = data, .inode = inode };
+    return true;
+}
+
+static bool watch_add(struct seen_set *set, uint32_t *capacity, const struct set_watch *watch)
+{
+    if (set->watch_count == *capacity) {
+        uint32_t wanted = *capacity == 0 ? 16 : *capacity * 2;
+        struct set_watch *watches = il_realloc(set->watches, wanted * sizeof(set->watches[0]));
+
+        if (watches == NULL) {
+            return false;
+        }
+        set->watches = watches;
+        *capacity = wanted;
+    }
+    set->watches[set->watch_count++] = *watch;
+    return true;
+}
+
+bool procfs_read_watches(struct look *look, struct seen_set *set)
+{
+    char path[64], line[256];
+    uint32_t capacity = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", look->pid, set->fds[0]);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    il_free(set->watches);
+    set->watches = NULL;
+    set->watch_count = 0;
+    while (fgets(line, sizeof(line), file) != NULL) {
+        struct set_watch watch;
+
+        if (!parse_watch(line, &watch)) {
+            continue;
+        }
+        if (set->watch_count == LOOK_SET_WATCHES_MAX || !watch_add(set, &capacity, &watch)) {
+            look_limit(look, "event set fd %d watches more than the doctor looks at (%u)",
+                       set->fds[0], set->watch_count);
+            break;
+        }
+    }
+    fclose(file);
+    return true;
+}
+
+/* ---- threads ---- */
+
+static void read_thread_names(struct look *look, struct seen_thread *thread)
+{
+    char path[96], text[4096];
+    const char *line;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", look->pid, thread->tid);
+    if (procfs_read_file(path, text, 64) > 0) {
+        text[strcspn(text, "\n")] = '\0';
+        look_clean(thread->name, sizeof(thread->name), text);
+    }
+    /* Mutexes hold the tid as the target's own pid namespace counts: the last of NSpid. */
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
+    if (procfs_read_file(path, text, sizeof(text)) > 0 &&
+        (line = strstr(text, "\nNSpid:")) != NULL) {
+        const char *at = line + 7;
+        char *end;
+
+        for (;;) {
+            long value = strtol(at, &end, 10);
+
+            if (end == at) {
+                break;
+            }
+            thread->ns_tid = (pid_t)value;
+            at = end;
+            if (*at != '\t' && *at != ' ') {
+                break;
+            }
+        }
+    }
+}
+
+static void read_cpu(struct look *look, struct seen_thread *thread)
+{
+    char path[96], text[128];
+    unsigned long long run_ns, wait_ns, turns;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", look->pid, thread->tid);
+    if (procfs_read_file(path, text, sizeof(text)) <= 0 ||
+        sscanf(text, "%llu %llu %llu", &run_ns, &wait_ns, &turns) != 3) {
+        return;
+    }
+    if (thread->look_count == 0) {
+        thread->cpu_ns_first = run_ns;
+        thread->turns_first = turns;
+    }
+    thread->cpu_ns_last = run_ns;
+    thread->turns_last = turns;
+    thread->stood_still = thread->look_count > 0 && run_ns == thread->cpu_ns_first &&
+                          turns == thread->turns_first && run_ns > 0;
+}
+
+static void read_state(struct look *look, struct seen_thread *thread)
+{
+    char path[96], text[512];
+    const char *after_name;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", look->pid, thread->tid);
+    if (procfs_read_file(path, text, sizeof(text)) > 0 &&
+        (after_name = strrchr(text, ')')) != NULL && after_name[1] == ' ') {
+        thread->state = after_name[2];
+    }
+}
+
+/* Without ptrace rights the kernel still names the function a thread sleeps in. */
+static void read_wchan(struct look *look, struct seen_thread *thread, struct thread_wait *wait)
+{
+    char path[96], text[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", look->pid, thread->tid);
+    if (procfs_read_file(path, text, sizeof(text)) <= 0) {
+        return;
+    }
+    waits_of_wchan(text, wait);
+    if (wait->kind == WAIT_EPOLL) {
+        look->epoll_sleepers++;
+    }
+}
+
+static void look_at_thread(struct look *look, struct seen_thread *thread)
+{
+    struct thread_wait wait = { .kind = WAIT_UNKNOWN, .number = -1, .fd = -1 };
+    char path[96], text[256];
+
+    read_state(look, thread);
+    if (look->can_syscall) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", look->pid, thread->tid);
+        if (procfs_read_file(path, text, sizeof(text)) > 0) {
+            waits_of_syscall(text, &wait);
+        }
+    } else if (thread->state == 'R') {
+        wait.kind = WAIT_RUNNING;
+    } else {
+        read_wchan(look, thread, &wait);
+    }
+    read_cpu(look, thread);
+    if (thread->look_count > 0 && waits_are_same(&wait, &thread->wait)) {
+        thread->same_wait_count++;
+    } else {
+        thread->same_wait_count = 0;
+    }
+    thread->wait = wait;
+    thread->look_count++;
+    thread->running_count += wait.kind == WAIT_RUNNING;
+    if (wait.kind == WAIT_EPOLL) {
+        thread->epoll_count++;
+        sets_note_poller(look, wait.fd, thread->tid);
+    }
+    waits_note_sockets(look, thread);
+}
+
+void procfs_look_at_threads(struct look *look)
+{
+    struct dirent *entry;
+    char path[64];
+    DIR *directory;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", look->pid);
+    directory = opendir(path);
+    if (directory == NULL) {
+        return; /* the process ended; the sampler sees that from its pidfd */
+    }
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        look->threads[i].is_gone = true; /* until it is seen again, just below */
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        pid_t tid = atoi(entry->d_name);
+        struct seen_thread *thread;
+
+        if (tid <= 0) {
+            continue;
+        }
+        thread = look_thread(look, tid);
+        if (thread == NULL) {
+            thread = look_thread_add(look, tid);
+            if (thread == NULL) {
+                break;
+            }
+            read_thread_names(look, thread);
+        }
+        thread->is_gone = false;
+        look_at_thread(look, thread);
+    }
+    closedir(directory);
+}
+
+/* ---- mapped files ---- */
+
+void procfs_each_mapped_file(const struct look *look, bool (*visit)(const char *path, void *arg),
+                             void *arg)
+{
+    char path[64], line[PATH_MAX + 128], previous[PATH_MAX] = "";
+    uint32_t line_count = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", look->pid);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return;
+    }
+    while (fgets(line, sizeof(line), file) != NULL && ++line_count < 65536) {
+        char *name = strchr(line, '/');
+
+        if (name == NULL) {
+            continue;
+        }
+        name[strcspn(name, "\n")] = '\0';
+        if (strncmp(name, previous, sizeof(previous) - 1) == 0) {
+            continue;
+        }
+        snprintf(previous, sizeof(previous), "%s", name);
+        if (!visit(name, arg)) {
+            break;
+        }
+    }
+    fclose(file);
+}

@@ -1,0 +1,135 @@
+/* sample.c: looking at the process for a while.
+ *
+ * First everything that stands in lists (open files, event sets, sockets), then, until the time is
+ * up, short looks at threads and sets, and now and then a dump of the sockets. The looks are not
+ * evenly spaced, so that they cannot fall into step with a loop's own period. A look costs the
+ * doctor, not the target; still, the pause grows with it, so the doctor never takes more than a
+ * tenth of a CPU for the short looks.
+ *
+ * Owns: nothing beyond the look. Thread: the doctor's only one. */
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#include "doctor/procfs.h"
+#include "doctor/sample.h"
+#include "doctor/sets.h"
+#include "doctor/sockets.h"
+#include "doctor/waits.h"
+
+#define SAMPLE_PAUSE_MIN_NS    30000000u
+#define SAMPLE_PAUSE_SPREAD_NS 30000000u
+#define SAMPLE_SOCKET_DUMPS    4 /* besides the first and the last */
+
+struct sampler {
+    struct look *look;
+    uint64_t until_ns;
+    uint64_t next_dump_ns;
+    uint64_t random; /* only to spread the looks: no need for a good one */
+};
+
+static uint64_t next_pause_ns(struct sampler *sampler, uint64_t look_cost_ns)
+{
+    uint64_t base_ns = il_max_u64(SAMPLE_PAUSE_MIN_NS, look_cost_ns * 9);
+
+    sampler->random = sampler->random * 6364136223846793005u + 1442695040888963407u;
+    return base_ns + (sampler->random >> 33) % SAMPLE_PAUSE_SPREAD_NS;
+}
+
+static bool has_ended(const struct look *look)
+{
+    struct pollfd poll_fd = { .fd = look->pidfd, .events = POLLIN };
+
+    return look->pidfd >= 0 && poll(&poll_fd, 1, 0) == 1;
+}
+
+static void sleep_ns(uint64_t duration_ns)
+{
+    struct timespec pause = { (time_t)(duration_ns / 1000000000u),
+                              (long)(duration_ns % 1000000000u) };
+
+    (void)nanosleep(&pause, NULL); /* a signal only makes this look come early */
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void look_once(struct look *look)
+{
+    procfs_look_at_threads(look);
+    sets_look(look);
+    look->look_count++;
+}
+
+/* What was registered or closed while we looked must not be judged by the first list. Reading the
+ * lists again holds each set's lock for a moment, so it is done only where something stands. */
+static void refresh_watches(struct look *look)
+{
+    bool is_needed = false;
+
+    for (uint32_t i = 0; i < look->socket_count && !is_needed; i++) {
+        const struct seen_socket *socket = &look->sockets[i];
+
+        is_needed =
+            socket->was_found && !socket->was_lost &&
+            ((socket->last.unread_bytes > 0 && !socket->was_quiet) || socket->last.end_unread);
+    }
+    for (uint32_t i = 0; i < look->set_count && !is_needed; i++) {
+        is_needed =
+            look->sets[i].look_count > 0 && look->sets[i].ready_count == look->sets[i].look_count;
+    }
+    if (!is_needed) {
+        return;
+    }
+    for (uint32_t i = 0; i < look->set_count; i++) {
+        if (!look->sets[i].is_gone && look->sets[i].kind == FD_EPOLL) {
+            (void)procfs_read_watches(look, &look->sets[i]); /* on failure the old list stays */
+        }
+    }
+    sets_link(look);
+}
+
+enum il_code sample_process(struct look *look, struct il_error *err)
+{
+    struct sampler sampler = { .look = look, .random = look_now_ns() ^ (uint64_t)look->pid };
+    uint64_t dump_every_ns = look->options.duration_ms * 1000000u / (SAMPLE_SOCKET_DUMPS + 1);
+    enum il_code code = procfs_open(look, err);
+
+    if (code != IL_OK || (code = procfs_read_fds(look, err)) != IL_OK) {
+        return code;
+    }
+    sets_find(look);
+    sockets_find(look);
+    look->started_ns = look_now_ns();
+    sockets_look(look);
+    sets_link(look);
+    sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
+    sampler.next_dump_ns = look->started_ns + dump_every_ns;
+    for (;;) {
+        uint64_t begun_ns = look_now_ns(), begun_cpu_ns = cpu_ns();
+
+        look_once(look);
+        if (has_ended(look)) {
+            return il_fail_errno(err, IL_ESYS, ESRCH, "process %d ended while it was looked at",
+                                 look->pid);
+        }
+        if (begun_ns >= sampler.until_ns) {
+            break;
+        }
+        if (begun_ns >= sampler.next_dump_ns) {
+            sockets_look(look);
+            sampler.next_dump_ns += dump_every_ns;
+        }
+        sleep_ns(next_pause_ns(&sampler, cpu_ns() - begun_cpu_ns));
+    }
+    sockets_look(look);
+    refresh_watches(look);
+    waits_read_mutexes(look);
+    look->ended_ns = look_now_ns();
+    return IL_OK;
+}

@@ -1,0 +1,28 @@
+/* waits.h: what a sleeping thread waits for, read off its system call. */
+#ifndef DOCTOR_WAITS_H
+#define DOCTOR_WAITS_H
+
+#include "doctor/look.h"
+
+/* The stack pointer in the text of /proc/PID/task/TID/syscall; 0 when the thread runs. */
+uint64_t waits_stack_pointer(const char *text);
+
+/* Decode that text. */
+void waits_of_syscall(const char *text, struct thread_wait *ret_wait);
+
+/* Decode the name of the kernel function (wchan): much less can be said. */
+void waits_of_wchan(const char *name, struct thread_wait *ret_wait);
+
+bool waits_are_same(const struct thread_wait *a, const struct thread_wait *b);
+
+/* Note on the sockets that `thread` waits on them directly (poll, select, recv...). */
+void waits_note_sockets(struct look *look, const struct seen_thread *thread);
+
+/* For threads that wait for a futex: is it a glibc mutex, and who holds it? */
+void waits_read_mutexes(struct look *look);
+
+/* For people: "epoll_wait on fd 5", "a mutex held by thread 17"... */
+void waits_describe(const struct look *look, const struct seen_thread *thread, char *ret_text,
+                    size_t size);
+
+#endif
