@@ -712,6 +712,33 @@ TEST(reused_parser_does_not_allocate)
     h1_response_deinit(&r);
 }
 
+TEST(nothing_of_the_response_before_is_left)
+{
+    static const char trailed[] = CHK "3\r\nabc\r\n0\r\nA: b\r\n\r\n", sized[] = OK "\r\n";
+    struct h1_response r;
+    struct il_error err;
+
+    h1_response_init(&r, NULL);
+    h1_response_begin(&r, "GET");
+    CHECK_OK(feed_all(&r, trailed, sizeof(trailed) - 1, &err));
+    CHECK_EQ(il_headers_count(&r.trailers), 1);
+    h1_response_begin(&r, "HEAD");
+    CHECK(!h1_response_has_begun(&r));
+    CHECK_EQ(r.status, 0);
+    CHECK_STR(r.reason, "");
+    CHECK_EQ(il_headers_count(&r.headers), 0);
+    CHECK_OK(feed_all(&r, sized, sizeof(sized) - 1, &err));
+    CHECK_EQ(il_headers_count(&r.trailers), 0);
+    CHECK_EQ(r.body_received, 0);
+    CHECK_EQ(r.framing, H1_FRAMING_NONE);
+    h1_response_begin(&r, "GET"); /* in the middle of one, after a cancel */
+    CHECK_OK(feed_all(&r, trailed, 40, &err));
+    h1_response_begin(&r, "HEAD");
+    CHECK_OK(feed_all(&r, sized, sizeof(sized) - 1, &err));
+    CHECK(r.is_complete && r.is_reusable);
+    h1_response_deinit(&r);
+}
+
 TEST(huge_header_does_not_stay_in_memory)
 {
     struct h1_response r;

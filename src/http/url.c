@@ -487,7 +487,7 @@ void url_deinit(struct url *url)
 bool url_is_same_origin(const struct url *a, const struct url *b)
 {
     return a->scheme == b->scheme && a->port == b->port && a->host_size == b->host_size &&
-           a->is_ipv6_literal == b->is_ipv6_literal && memcmp(a->host, b->host, a->host_size) == 0;
+           memcmp(a->host, b->host, a->host_size) == 0;
 }
 
 /* ---- references ---- */
