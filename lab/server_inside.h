@@ -15,6 +15,12 @@
 #ifndef LAB_SERVER_INSIDE_H
 #define LAB_SERVER_INSIDE_H
 
+/* Its names, kept apart from the library's where both are linked into one program. */
+#define conn_new      lab_conn_new
+#define conn_free     lab_conn_free
+#define conn_close    lab_conn_close
+#define timers_deinit lab_timers_deinit
+
 #include <llhttp.h>
 #include <pthread.h>
 #include <sys/socket.h>

@@ -429,6 +429,16 @@ enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns)
 
 /* ---- guests and the end ---- */
 
+static bool loop_has_ended(void *arg)
+{
+    return loop_hold_state(arg) == LOOP_ENDED;
+}
+
+void loop_wait_ended(struct il_loop *loop)
+{
+    il_assert(!loop_hold_unless(loop, loop_has_ended, loop));
+}
+
 void loop_guest_add(struct il_loop *loop, struct loop_guest *guest)
 {
     il_list_push_back(&loop->held.guests, &guest->link);

@@ -134,6 +134,9 @@ bool loop_try_seal(struct il_loop *loop) IL_ON_LOOP(loop);
  * the gate). Nobody can hold the loop afterwards. Thread: the holder. */
 void loop_end(struct il_loop *loop) IL_ON_LOOP(loop);
 
+/* Wait until loop_end has done its work; the mailbox is sealed already. Thread: not the holder. */
+void loop_wait_ended(struct il_loop *loop);
+
 /* Loops that are made and not freed, in the whole process. */
 uint64_t loop_count_live(void);
 

@@ -7,6 +7,8 @@
 
 #include <strings.h>
 
+#include "base/bytes.h"
+
 #define RESOLVE_LABEL_MAX 63 /* bytes between two dots (RFC 1035) */
 
 struct resolve_state {

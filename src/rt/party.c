@@ -13,6 +13,7 @@ static void thread_loop_end(struct rt_thread *thread)
 {
     if (thread->party.loop != NULL) {
         il_assert(loop_try_hold(thread->party.loop)); /* held by this thread or by nobody */
+        il_assert_on_loop(thread->party.loop);
         while (!loop_try_seal(thread->party.loop)) {
             il_assert(loop_turn(thread->party.loop, 0) == LOOP_HELD);
         }
@@ -145,6 +146,7 @@ void party_wake(struct party *party)
         return; /* it will notice before it waits, or somebody has woken it already */
     }
     if (loop_is_held_by_me(party->loop)) {
+        il_assert_on_loop(party->loop);
         loop_push(party->loop, &party->job);
     } else {
         il_assert(loop_post(party->loop, &party->job)); /* a loop outlives those who wait on it */
@@ -158,6 +160,7 @@ void party_on_overdue(struct timer *timer)
 
     if (atomic_compare_exchange_strong(&party->state, &parked, PARTY_EMPTY)) {
         party->is_overdue = true;
+        il_assert_on_loop(party->loop);
         loop_push(party->loop, &party->job);
     } /* else somebody woke it, and the job is on its way */
 }
@@ -217,6 +220,7 @@ void rt_leave(struct rt_place *place)
     } else if (place->party->is_task) {
         task_leave_library(il_container_of(place->party, struct il_task, party));
     } else {
+        il_assert_on_loop(place->loop);
         loop_release(place->loop);
     }
 }
@@ -373,6 +377,7 @@ enum il_code il_yield(void)
     }
     code = rt_check_cancelled(&place);
     if (code == IL_OK && place.party->is_task) {
+        il_assert_on_loop(place.loop);
         loop_push(place.loop, &place.party->job);
         task_switch_out(il_container_of(place.party, struct il_task, party));
     }

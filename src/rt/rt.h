@@ -73,6 +73,9 @@ void rt_wait_regardless(struct rt_place *place, const char *what);
 /* IL_ECANCELED or IL_ESHUTDOWN if the party must not wait any more, else IL_OK. */
 enum il_code rt_check_cancelled(const struct rt_place *place);
 
+/* The id of the party's task; 0 for a plain thread. */
+uint64_t rt_party_task_id(const struct party *party);
+
 /* Run user code from a job: pass the gate out, call, and pass it back in. */
 enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg);
 

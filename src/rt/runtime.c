@@ -20,6 +20,7 @@ static _Atomic uint64_t runtime_live_count;
 
 static bool runtime_may_end(struct rt_loop *home)
 {
+    il_assert_on_loop(home->loop);
     return atomic_load(&home->loop->shared.stop_requested) &&
            atomic_load(&home->task_count) == atomic_load(&home->away_count) &&
            loop_try_seal(home->loop);
@@ -33,6 +34,7 @@ IL_NOINLINE enum loop_result runtime_run_to_the_end(struct rt_loop *home)
             return LOOP_LOST;
         }
     }
+    il_assert_on_loop(home->loop);
     stack_cache_deinit(&home->held.stacks);
     loop_end(home->loop);
     return LOOP_HELD;
@@ -70,6 +72,7 @@ void runtime_drive_until(struct rt_loop *home, bool (*is_done)(void *arg), void 
         }
         rt_drive_end(&drive);
         if (!is_lost) {
+            il_assert_on_loop(home->loop);
             loop_release(home->loop);
         }
     }
@@ -141,6 +144,7 @@ static void runtime_deinit_loop(struct rt_loop *home)
 static void runtime_abandon_loop(struct rt_loop *home)
 {
     il_assert(loop_try_hold(home->loop));
+    il_assert_on_loop(home->loop);
     stack_cache_deinit(&home->held.stacks);
     il_assert(loop_try_seal(home->loop));
     loop_end(home->loop);

@@ -89,6 +89,7 @@ static void drain_current_thread(struct rt_loop *home, uint64_t deadline_ns)
         }
         rt_drive_end(&drive);
         if (!is_lost) {
+            il_assert_on_loop(home->loop);
             loop_release(home->loop);
         }
     }

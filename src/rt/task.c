@@ -182,6 +182,7 @@ static void task_requeue(struct rt_thread *thread, struct il_task *task)
 
     atomic_store_explicit(&task->is_running, false, memory_order_relaxed);
     if (!loop_post(loop, &task->party.job)) {
+        loop_wait_ended(loop); /* what it evicts may be ours; let it finish */
         task->is_orphan = true;
         il_assert(task_run_here(thread, task) == TASK_OUT_FINISHED);
         atomic_fetch_sub(&task->home->away_count, 1);
@@ -359,6 +360,11 @@ void rt_for_each_task(struct il_loop *loop,
         visit(&view, arg);
     }
     sys_mutex_unlock(&home->locked.mutex);
+}
+
+uint64_t rt_party_task_id(const struct party *party)
+{
+    return party->is_task ? il_container_of(party, const struct il_task, party)->id : 0;
 }
 
 uint64_t task_count_live(void)

@@ -1,0 +1,670 @@
+/* call.c: a call's life: how it starts, what it waits for, how its outcome is delivered.
+ *
+ * What is specific to how a connection is driven is in exchange.c (caller) and bound.c (bound).
+ * Owns: the call. Threads: see call.h.
+ * Ends: call_finish(), exactly once; the memory goes with the last reference. */
+#include "client/call.h"
+
+#include <stdio.h>
+
+#include "client/drivers.h"
+
+static _Atomic uint64_t call_id_last;
+
+static void call_on_timer(struct timer *timer);
+static void call_on_loop_end(struct loop_guest *guest);
+static enum loop_result call_on_wake(struct il_loop *loop, struct job *job);
+static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job);
+static enum loop_result call_on_start(struct il_loop *loop, struct job *job);
+static enum loop_result call_deliver(struct il_loop *loop, struct job *job);
+static void call_on_dial_phase(struct dial *dial, enum il_phase phase);
+static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err);
+
+/* ---- life ---- */
+
+static enum il_code call_new(struct il_client *client, const struct il_request *request,
+                             struct il_loop *home, struct il_call **ret_call, struct il_error *err)
+{
+    struct il_call *call = il_calloc(1, sizeof(*call));
+    enum il_code code;
+
+    if (call == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for a call");
+    }
+    code = response_new(client, &call->response, err);
+    if (code != IL_OK) {
+        il_free(call);
+        return code;
+    }
+    call->id = atomic_fetch_add_explicit(&call_id_last, 1, memory_order_relaxed) + 1;
+    call->client = il_client_ref(client);
+    call->home = loop_ref(home);
+    call->request = request;
+    atomic_init(&call->ref_count, 1);
+    call->guest.on_loop_end = call_on_loop_end;
+    il_list_init(&call->guest.link);
+    il_list_init(&call->waiter.link);
+    il_list_init(&call->pool_link);
+    timer_init(&call->timer, call_on_timer);
+    call->dial.on_phase = call_on_dial_phase;
+    call->dial.on_done = call_on_dialed;
+    call->wake_job.run = call_on_wake;
+    call->cancel_job.run = call_on_cancel;
+    call->start_job.run = call_on_start;
+    call->done_job.run = call_deliver;
+    for (unsigned phase = 0; phase < CLIENT_PHASE_COUNT; phase++) {
+        call->timeout_ms[phase] = request->timeout_ms[phase] != 0 ? request->timeout_ms[phase]
+                                                                  : client->timeout_ms[phase];
+    }
+    *ret_call = call;
+    return IL_OK;
+}
+
+struct il_call *call_ref(struct il_call *call)
+{
+    atomic_fetch_add_explicit(&call->ref_count, 1, memory_order_relaxed);
+    return call;
+}
+
+void call_unref(struct il_call *call)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&call->ref_count, 1, memory_order_acq_rel);
+
+    il_assert(before > 0);
+    if (before > 1) {
+        return;
+    }
+    il_assert(call->conn == NULL && call->bound == NULL && call->place == NULL);
+    il_assert(call->waiter.origin == NULL);
+    if (call->owns_request) {
+        il_request_free((struct il_request *)call->request); /* ours since il_call_start */
+    }
+    il_response_free(call->response);
+    il_free(call->source_buffer);
+    (void)loop_unref(call->home);
+    (void)il_client_unref(call->client);
+    il_free(call);
+}
+
+/* ---- time limits ---- */
+
+static uint64_t deadline_after(uint64_t now_ns, uint64_t timeout_ms)
+{
+    return timeout_ms >= (UINT64_MAX - now_ns) / LOOP_NS_PER_MS
+               ? UINT64_MAX
+               : now_ns + timeout_ms * LOOP_NS_PER_MS;
+}
+
+/* The timer is moved only when it would fire too late; when it fires too early, it is armed anew.
+ * So progress costs no more than a store. */
+static void call_arm_timer(struct il_call *call)
+{
+    uint64_t until_ns = il_min_u64(call->total_deadline_ns, call->phase_deadline_ns);
+
+    if (until_ns < call->timer_armed_ns) {
+        call->timer_armed_ns = until_ns;
+        timer_arm(&call->home->held.timers, &call->timer, until_ns);
+    }
+}
+
+void call_set_phase(struct il_call *call, enum il_phase phase)
+{
+    uint64_t now_ns = loop_now_ns(call->home);
+
+    call->phase_deadline_ns = deadline_after(now_ns, call->timeout_ms[phase]);
+    atomic_store_explicit(&call->phase_since_ns, now_ns, memory_order_relaxed);
+    atomic_store_explicit(&call->phase, (int)phase, memory_order_relaxed);
+    call_arm_timer(call);
+}
+
+void call_note_progress(struct il_call *call)
+{
+    call->phase_deadline_ns =
+        deadline_after(loop_now_ns(call->home), call->timeout_ms[atomic_load(&call->phase)]);
+}
+
+/* What the call is waiting for, in words. */
+static void call_describe_wait(struct il_call *call, char *text, size_t size)
+{
+    const char *host = call->request->url.host;
+    char where[CONN_TEXT_SIZE];
+
+    switch (atomic_load(&call->phase)) {
+    case IL_PHASE_POOL_WAIT:
+        (void)snprintf(text, size, "a free connection to %s:%u", host, call->request->url.port);
+        break;
+    case IL_PHASE_RESOLVE:
+    case IL_PHASE_CONNECT:
+        dial_describe(&call->dial, text, size);
+        break;
+    default:
+        if (call->conn != NULL) {
+            (void)snprintf(text, size, "%s, %s",
+                           atomic_load(&call->phase) == IL_PHASE_WRITE
+                               ? "the server to take the request"
+                               : "the server's response",
+                           conn_text(call->conn, where));
+        } else {
+            (void)snprintf(text, size, "the loop that drives the connection to %s:%u", host,
+                           call->request->url.port);
+        }
+        break;
+    }
+}
+
+static void call_on_timer(struct timer *timer)
+{
+    struct il_call *call = il_container_of(timer, struct il_call, timer);
+    uint64_t now_ns = loop_now_ns(call->home);
+    enum il_phase phase = (enum il_phase)atomic_load(&call->phase);
+    struct il_error error;
+    char what[160];
+
+    call->timer_armed_ns = UINT64_MAX;
+    if (now_ns < call->total_deadline_ns && now_ns < call->phase_deadline_ns) {
+        call_arm_timer(call);
+        return;
+    }
+    call_describe_wait(call, what, sizeof(what));
+    if (now_ns >= call->total_deadline_ns) {
+        uint64_t limit_ms = call->timeout_ms[IL_PHASE_TOTAL];
+
+        il_fail_timeout(&error, phase, limit_ms,
+                        "the request took longer than its total limit of %llu ms; it was in phase "
+                        "%s, waiting for %s",
+                        (unsigned long long)limit_ms, il_phase_name(phase), what);
+    } else {
+        uint64_t limit_ms = call->timeout_ms[phase];
+
+        il_fail_timeout(&error, phase, limit_ms, "phase %s: waited %llu ms for %s",
+                        il_phase_name(phase), (unsigned long long)limit_ms, what);
+    }
+    call_fail(call, IL_ETIMEDOUT, &error);
+}
+
+/* ---- the end ---- */
+
+static void call_let_go(struct il_call *call)
+{
+    timer_cancel(&call->home->held.timers, &call->timer);
+    loop_guest_remove(&call->guest);
+    dial_cancel(&call->dial);
+    if (call->place != NULL) {
+        pool_forget_place(&call->client->pool, call->place);
+        call->place = NULL;
+    }
+    pool_leave(&call->client->pool, call);
+    bound_let_go(call);
+    if (call->conn != NULL) {
+        client_discard(call->client, call->conn);
+        call->conn = NULL;
+    }
+    pool_remove_call(&call->client->pool, call);
+}
+
+static void call_finish(struct il_call *call)
+{
+    il_assert_on_loop(call->home);
+    call_let_go(call);
+    call->is_done = true;
+    atomic_store_explicit(&call->phase, IL_PHASE_DONE, memory_order_relaxed);
+    if (call->party != NULL) {
+        party_wake(call->party);
+    } else {
+        loop_push(call->home, &call->done_job);
+    }
+}
+
+void call_succeed(struct il_call *call)
+{
+    il_assert(!call->is_done);
+    call->code = IL_OK;
+    call_finish(call);
+}
+
+void call_fail(struct il_call *call, enum il_code code, const struct il_error *error)
+{
+    il_assert(!call->is_done);
+    call->code = code;
+    call->error = *error;
+    if (call->error.phase == IL_PHASE_NONE) {
+        call->error.phase = (enum il_phase)atomic_load(&call->phase);
+    }
+    call_finish(call);
+}
+
+static void call_fail_plainly(struct il_call *call, enum il_code code)
+{
+    struct il_error error;
+
+    il_fail(&error, code, "%s %s:%u: %s", call->request->method, call->request->url.host,
+            call->request->url.port, il_code_text(code));
+    call_fail(call, code, &error);
+}
+
+static void call_on_loop_end(struct loop_guest *guest)
+{
+    struct il_call *call = il_container_of(guest, struct il_call, guest);
+
+    rt_call_was_evicted(call->home);
+    call_fail_plainly(call, IL_ESHUTDOWN);
+}
+
+static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
+{
+    struct il_call *call = il_container_of(job, struct il_call, cancel_job);
+
+    if (!call->is_done) {
+        call_fail_plainly(call, IL_ECANCELED);
+    }
+    call_unref(call);
+    return LOOP_HELD;
+}
+
+/* ---- getting a connection ---- */
+
+static void call_dial(struct il_call *call, struct pool_origin *place)
+{
+    struct dial_target target = { .host = call->request->url.host,
+                                  .port = call->request->url.port };
+    struct il_error error;
+
+    call->place = place;
+    call_set_phase(call, IL_PHASE_RESOLVE);
+    if (dial_start(&call->dial, call->home, &target, &error) != IL_OK) {
+        call_fail(call, error.code, &error);
+    }
+}
+
+static void call_take(struct il_call *call, struct conn *conn)
+{
+    dial_cancel(&call->dial);
+    if (call->place != NULL) {
+        pool_forget_place(&call->client->pool, call->place);
+        call->place = NULL;
+    }
+    if (conn->bound != NULL) {
+        bound_begin(call, conn);
+    } else {
+        exchange_begin(call, conn, true);
+    }
+}
+
+void call_acquire(struct il_call *call)
+{
+    struct pool_key key = { .host = call->request->url.host, .port = call->request->url.port };
+    bool is_fresh = call->has_retried || call->client->no_keep_alive;
+    struct il_error error;
+
+    for (;;) {
+        struct pool_got got;
+
+        if (pool_acquire(&call->client->pool, &key, call, call->home, is_fresh, &got, &error) !=
+            IL_OK) {
+            call_fail(call, error.code, &error);
+            return;
+        }
+        switch (got.answer) {
+        case POOL_TAKEN:
+            if (got.conn->bound == NULL && !exchange_adopt(call, got.conn)) {
+                continue; /* it was dead; there may be another one */
+            }
+            call_take(call, got.conn);
+            return;
+        case POOL_DIAL:
+            call_dial(call, got.origin);
+            return;
+        case POOL_WAIT:
+            call_set_phase(call, IL_PHASE_POOL_WAIT);
+            return;
+        case POOL_NOTHING:
+            return;
+        }
+    }
+}
+
+void call_post_wake(struct il_call *call)
+{
+    if (!loop_post(call->home, &call->wake_job)) {
+        call_unref(call); /* its loop has ended: it completes, and passes the wake on, right now */
+    }
+}
+
+static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
+{
+    struct il_call *call = il_container_of(job, struct il_call, wake_job);
+
+    if (!call->is_done) {
+        struct conn *assigned = call->waiter.assigned;
+
+        if (assigned != NULL) {
+            call->waiter.assigned = NULL;
+            call_take(call, assigned);
+        } else if (call->waiter.origin != NULL) {
+            call_acquire(call);
+        }
+    }
+    call_unref(call);
+    return LOOP_HELD;
+}
+
+static void call_on_dial_phase(struct dial *dial, enum il_phase phase)
+{
+    call_set_phase(il_container_of(dial, struct il_call, dial), phase);
+}
+
+static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err)
+{
+    struct il_call *call = il_container_of(dial, struct il_call, dial);
+    struct conn *conn;
+    struct il_error error;
+
+    if (fd < 0) {
+        call_fail(call, err->code, err);
+        return;
+    }
+    if (conn_new(call->client, call->place, call->home, fd, &conn, &error) != IL_OK) {
+        sys_close(fd);
+        call_fail(call, error.code, &error);
+        return;
+    }
+    pool_opened(&call->client->pool, call->place, conn);
+    call->place = NULL;
+    pool_leave(&call->client->pool, call);
+    if (call->client->driver == IL_DRIVER_BOUND) {
+        bound_opened(call, conn);
+    } else {
+        exchange_begin(call, conn, false);
+    }
+}
+
+void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
+{
+    bool is_safe = request_is_idempotent(call->request) || call->sent_size == 0;
+    bool can_repeat = call->request->source == NULL;
+
+    if (!call->response->timing.was_reused || call->has_begun || call->has_retried || !is_safe ||
+        !can_repeat) {
+        call_fail(call, code, error);
+        return;
+    }
+    if (call->conn != NULL) {
+        client_discard(call->client, call->conn);
+        call->conn = NULL;
+    }
+    call->has_retried = true;
+    pool_count_retry(&call->client->pool);
+    call_acquire(call);
+}
+
+/* ---- starting ---- */
+
+static void call_begin(struct il_call *call)
+{
+    uint64_t now_ns = loop_now_ns(call->home);
+
+    il_assert_on_loop(call->home);
+    call->timer_armed_ns = UINT64_MAX;
+    call->total_deadline_ns = deadline_after(now_ns, call->timeout_ms[IL_PHASE_TOTAL]);
+    call->response->timing.started_ns = now_ns;
+    atomic_store(&call->started_ns, now_ns);
+    call_set_phase(call, IL_PHASE_POOL_WAIT);
+    loop_guest_add(call->home, &call->guest);
+    pool_add_call(&call->client->pool, call);
+    call_acquire(call);
+}
+
+static enum loop_result call_on_start(struct il_loop *loop, struct job *job)
+{
+    rt_call_begins(loop);
+    call_begin(il_container_of(job, struct il_call, start_job));
+    return LOOP_HELD;
+}
+
+static enum il_code client_check(struct il_client *client, const struct il_request *request,
+                                 struct il_error *err)
+{
+    if (client == NULL || request == NULL) {
+        return il_fail(err, IL_EINVAL, "%s is NULL", client == NULL ? "client" : "request");
+    }
+    if (client->fork_generation != sys_fork_generation()) {
+        return il_fail(err, IL_EFORK,
+                       "client '%s' was made before this process was forked; its connections are "
+                       "the parent's: make a client of your own after fork",
+                       client->name);
+    }
+    return IL_OK;
+}
+
+/* ---- waiting for the outcome ---- */
+
+/* The request's body is made by the user's function, here, outside of the library. False: we could
+ * not come back in, because our loop has ended, and the call with it. */
+static bool call_ask_source(struct il_call *call, struct rt_place *place)
+{
+    const struct il_request *request = call->request;
+    size_t size = 0;
+    enum il_code code;
+
+    call->wants_source = false;
+    rt_leave(place);
+    code =
+        request->source(request->source_arg, call->source_buffer, CALL_SOURCE_BUFFER_SIZE, &size);
+    if (rt_enter(place, false, NULL) != IL_OK) {
+        il_assert(call->is_done);
+        return false;
+    }
+    if (!call->is_done) {
+        exchange_supply(call, code, size);
+    }
+    return true;
+}
+
+/* Until the call is done, which it is on return. False: we are not in the library any more. */
+static bool call_wait(struct il_call *call, struct rt_place *place)
+{
+    while (!call->is_done) {
+        enum il_code code = IL_OK;
+
+        if (!call->wants_source) {
+            code = rt_wait(place, IL_FOREVER, "HTTP response");
+        } else if (!call_ask_source(call, place)) {
+            return false;
+        }
+        if (code != IL_OK && !call->is_done) {
+            call_fail_plainly(call, code);
+        }
+    }
+    return true;
+}
+
+static enum il_code client_send(struct il_client *client, const struct il_request *request,
+                                bool is_streaming, struct il_response **ret_response,
+                                struct il_error *err)
+{
+    struct rt_place place;
+    struct il_call *call;
+    enum il_code code = client_check(client, request, err);
+
+    if (code == IL_OK) {
+        code = rt_enter(&place, false, err);
+    }
+    if (code != IL_OK) {
+        return code;
+    }
+    code = rt_check_cancelled(&place);
+    if (code != IL_OK) {
+        il_fail(err, code, "the request was not sent: %s", il_code_text(code));
+        rt_leave(&place);
+        return code;
+    }
+    code = call_new(client, request, place.loop, &call, err);
+    if (code == IL_OK) {
+        call->party = place.party;
+        call->is_streaming = is_streaming;
+        atomic_store(&call->task_id, rt_party_task_id(place.party));
+        call_begin(call);
+        if (call_wait(call, &place)) {
+            rt_leave(&place);
+        }
+        code = call->code;
+        if (code == IL_OK) {
+            *ret_response = call->response;
+            call->response = NULL;
+        } else if (err != NULL) {
+            *err = call->error;
+        }
+        call_unref(call);
+    } else {
+        rt_leave(&place);
+    }
+    return code;
+}
+
+enum il_code il_send(struct il_client *client, const struct il_request *request,
+                     struct il_response **ret_response, struct il_error *err)
+{
+    return client_send(client, request, false, ret_response, err);
+}
+
+enum il_code il_send_streaming(struct il_client *client, const struct il_request *request,
+                               struct il_response **ret_response, struct il_error *err)
+{
+    return client_send(client, request, true, ret_response, err);
+}
+
+enum il_code il_get(struct il_client *client, const char *url, struct il_response **ret_response,
+                    struct il_error *err)
+{
+    struct il_request *request;
+    enum il_code code = il_request_new("GET", url, &request, err);
+
+    if (code == IL_OK) {
+        code = il_send(client, request, ret_response, err);
+        il_request_free(request);
+    }
+    return code;
+}
+
+enum il_code il_post(struct il_client *client, const char *url, const char *content_type,
+                     const void *bytes, size_t size, struct il_response **ret_response,
+                     struct il_error *err)
+{
+    struct il_request *request;
+    enum il_code code = il_request_new("POST", url, &request, err);
+
+    if (code != IL_OK) {
+        return code;
+    }
+    code = il_request_set_body(request, bytes, size, err);
+    if (code == IL_OK && content_type != NULL) {
+        code = il_request_add_header(request, "Content-Type", content_type, err);
+    }
+    if (code == IL_OK) {
+        code = il_send(client, request, ret_response, err);
+    }
+    il_request_free(request);
+    return code;
+}
+
+/* ---- calls with a callback ---- */
+
+static void call_invoke_on_done(void *arg)
+{
+    struct il_call *call = arg;
+    struct il_response *response = NULL;
+
+    if (call->code == IL_OK) {
+        response = call->response;
+        call->response = NULL;
+    }
+    call->on_done(call->on_done_arg, call->code, response, &call->error);
+}
+
+static enum loop_result call_deliver(struct il_loop *loop, struct job *job)
+{
+    struct il_call *call = il_container_of(job, struct il_call, done_job);
+    enum loop_result result;
+
+    rt_call_ends(loop);
+    result = rt_run_callback(loop, call_invoke_on_done, call);
+    call_unref(call);
+    return result;
+}
+
+static enum il_code call_choose_home(const struct il_call_options *options,
+                                     struct il_loop **ret_home, struct il_error *err)
+{
+    struct il_runtime *runtime = options->runtime != NULL ? options->runtime : il_runtime_current();
+    struct il_loop *home;
+
+    if (runtime == NULL) {
+        return il_fail(err, IL_EINVAL,
+                       "il_call_start on a plain thread wants a runtime for the call to live on");
+    }
+    home = rt_choose_loop(runtime);
+    if (home == NULL) {
+        return il_fail(err, IL_ESHUTDOWN, "runtime '%s' is shut down", il_runtime_name(runtime));
+    }
+    *ret_home = home;
+    return IL_OK;
+}
+
+enum il_code il_call_start(struct il_client *client, struct il_request *request,
+                           const struct il_call_options *options, struct il_call **ret_call,
+                           struct il_error *err)
+{
+    struct il_loop *home = NULL;
+    struct il_call *call;
+    enum il_code code = client_check(client, request, err);
+
+    if (code != IL_OK) {
+        return code;
+    }
+    if (options == NULL || options->size != sizeof(*options) || options->on_done == NULL) {
+        return il_fail(err, IL_EINVAL,
+                       "il_call_start: options want their size (IL_CALL_OPTIONS_INIT) and on_done");
+    }
+    code = call_choose_home(options, &home, err);
+    if (code != IL_OK) {
+        return code;
+    }
+    code = call_new(client, request, home, &call, err);
+    if (code == IL_OK) {
+        call->on_done = options->on_done;
+        call->on_done_arg = options->arg;
+        (void)call_ref(call); /* the user's */
+        call->owns_request = true;
+        if (!loop_post(home, &call->start_job)) {
+            call->owns_request = false; /* still the user's */
+            call_unref(call);
+            call_unref(call);
+            code = il_fail(err, IL_ESHUTDOWN, "loop '%s' has ended", home->name);
+        } else if (ret_call != NULL) {
+            *ret_call = call;
+        } else {
+            call_unref(call);
+        }
+    }
+    (void)loop_unref(home);
+    return code;
+}
+
+void il_call_cancel(struct il_call *call)
+{
+    if (atomic_exchange(&call->cancel_requested, true)) {
+        return;
+    }
+    (void)call_ref(call); /* the job's */
+    if (!loop_post(call->home, &call->cancel_job)) {
+        call_unref(call); /* its loop has ended, and the call with it */
+    }
+}
+
+struct il_call *il_call_unref(struct il_call *call)
+{
+    if (call != NULL) {
+        call_unref(call);
+    }
+    return NULL;
+}

@@ -1,0 +1,95 @@
+/* call.h: one request on its way to one response.
+ *
+ *   start --> ACQUIRE --> (RESOLVE, CONNECT) --> WRITE --> FIRST_BYTE --> READ --> DONE
+ *               ^  |                               |           |           |
+ *               |  +--- pool wait                  +-----------+--- the connection turned out dead:
+ *               +---------------------------------------------------  once more, on a new one
+ *   From everywhere to DONE: error, time limit, cancel, the end of the home loop.
+ *
+ * A call has a *home loop*: the one that wants the result. All of its state belongs to whoever
+ * holds that loop, but for what is grouped below as anybody's. It is delivered exactly once. */
+#ifndef IL_CLIENT_CALL_H
+#define IL_CLIENT_CALL_H
+
+#include "client/client.h"
+#include "net/dial.h"
+#include "rt/rt.h"
+
+struct bound_exchange; /* bound.c */
+
+#define CALL_SOURCE_BUFFER_SIZE 16384
+
+struct il_call {
+    uint64_t id;              /* set at creation, then read by anyone, like the four below */
+    struct il_client *client; /* a use */
+    struct il_loop *home;     /* a reference */
+    const struct il_request *request;
+    bool owns_request;
+    bool is_streaming; /* done at the head of the response */
+    _Atomic uint32_t ref_count;
+
+    /* ---- the home loop's holder ---- */
+    struct loop_guest guest;
+    struct timer timer; /* armed no later than the next time limit */
+    uint64_t timer_armed_ns;
+    uint64_t total_deadline_ns, phase_deadline_ns;
+    uint64_t timeout_ms[CLIENT_PHASE_COUNT];
+    struct dial dial;
+    struct pool_origin *place; /* counted for us while we dial */
+    struct conn *conn;
+    struct bound_exchange *bound; /* bound driver: the exchange that another loop does for us */
+    struct il_response *response;
+    uint64_t sent_size, source_sent;
+    char *source_buffer;
+    bool is_source_busy; /* the source is being asked, or its answer is on its way */
+    bool is_source_ended;
+    bool has_retried;
+    bool has_begun;      /* bytes of the response have come */
+    bool is_send_broken; /* the server takes no more, but may still answer */
+
+    /* ---- delivery ---- */
+    struct party *party; /* who waits; NULL for one with on_done */
+    bool wants_source;   /* the party is to ask the source */
+    il_call_fn *on_done;
+    void *on_done_arg;
+    bool is_done;
+    enum il_code code;
+    struct il_error error;
+    struct job start_job, done_job, source_job, supply_job;
+    size_t supply_size;
+    enum il_code supply_code;
+
+    /* ---- any thread ---- */
+    struct job wake_job; /* the pool's wake; queued once at a time, as is_woken says */
+    struct job cancel_job;
+    _Atomic bool cancel_requested;
+    struct il_call *wake_next; /* while the pool collects whom to wake */
+    struct pool_waiter waiter; /* with the pool's mutex held */
+    struct il_list pool_link;  /* likewise */
+    _Atomic int phase;         /* enum il_phase */
+    _Atomic uint64_t phase_since_ns;
+    _Atomic uint64_t started_ns;
+    _Atomic uint64_t conn_id; /* 0: none */
+    _Atomic uint64_t task_id; /* who waits; 0: a thread or a callback */
+};
+
+struct il_call *call_ref(struct il_call *call);
+void call_unref(struct il_call *call);
+
+/* Send the pool's wake to the call's home; drops the reference that came with it. Thread: any. */
+void call_post_wake(struct il_call *call);
+
+/* ---- for the drivers, on the home loop ---- */
+
+void call_set_phase(struct il_call *call, enum il_phase phase);
+
+/* The exchange made progress: the limit of the present phase starts anew. */
+void call_note_progress(struct il_call *call);
+
+void call_succeed(struct il_call *call);
+void call_fail(struct il_call *call, enum il_code code, const struct il_error *error);
+
+/* The connection was lost. Try once more if that is safe, else fail with `error`. */
+void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error);
+
+#endif

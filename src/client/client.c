@@ -1,0 +1,217 @@
+/* client.c: the client: its settings, its counts, and the registry of all clients.
+ *
+ * Ends: with the last use the idle connections are closed; the memory goes when the last connection
+ *   has let go of it. Threads: any. */
+#include "client/client.h"
+
+#include <stdio.h>
+
+#include "rt/rt.h"
+
+/* A leaf lock. Written when a client is made or freed, read by reports. */
+static struct sys_mutex registry_mutex = { .real = PTHREAD_MUTEX_INITIALIZER };
+static struct il_list registry = IL_LIST_INIT(registry);
+
+/* ---- settings ---- */
+
+static const struct il_client_options options_default = {
+    .name = "client",
+    .idle_max = 1024,
+    .idle_per_host_max = 64,
+    .waiters_max = 100000,
+    .idle_timeout_ms = 30000,
+    .pool_wait_timeout_ms = 30000,
+    .resolve_timeout_ms = 10000,
+    .connect_timeout_ms = 10000,
+    .write_timeout_ms = 30000,
+    .first_byte_timeout_ms = 60000,
+    .read_timeout_ms = 30000,
+    .total_timeout_ms = 300000,
+    .body_size_max = 64 * 1024 * 1024,
+    .header_size_max = 300 * 1024,
+};
+
+static void options_complete(struct il_client_options *options)
+{
+#define DEFAULT(field)                                                                             \
+    do {                                                                                           \
+        if (options->field == 0) {                                                                 \
+            options->field = options_default.field;                                                \
+        }                                                                                          \
+    } while (0)
+    DEFAULT(name);
+    DEFAULT(idle_max);
+    DEFAULT(idle_per_host_max);
+    DEFAULT(waiters_max);
+    DEFAULT(idle_timeout_ms);
+    DEFAULT(pool_wait_timeout_ms);
+    DEFAULT(resolve_timeout_ms);
+    DEFAULT(connect_timeout_ms);
+    DEFAULT(write_timeout_ms);
+    DEFAULT(first_byte_timeout_ms);
+    DEFAULT(read_timeout_ms);
+    DEFAULT(total_timeout_ms);
+    DEFAULT(body_size_max);
+    DEFAULT(header_size_max);
+#undef DEFAULT
+}
+
+static void client_set_timeouts(struct il_client *client, const struct il_client_options *options)
+{
+    for (unsigned phase = 0; phase < CLIENT_PHASE_COUNT; phase++) {
+        client->timeout_ms[phase] = IL_NO_LIMIT;
+    }
+    client->timeout_ms[IL_PHASE_POOL_WAIT] = options->pool_wait_timeout_ms;
+    client->timeout_ms[IL_PHASE_RESOLVE] = options->resolve_timeout_ms;
+    client->timeout_ms[IL_PHASE_CONNECT] = options->connect_timeout_ms;
+    client->timeout_ms[IL_PHASE_WRITE] = options->write_timeout_ms;
+    client->timeout_ms[IL_PHASE_FIRST_BYTE] = options->first_byte_timeout_ms;
+    client->timeout_ms[IL_PHASE_READ] = options->read_timeout_ms;
+    client->timeout_ms[IL_PHASE_TOTAL] = options->total_timeout_ms;
+}
+
+enum il_code il_client_new(const struct il_client_options *given, struct il_client **ret_client,
+                           struct il_error *err)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_client *client;
+
+    if (given != NULL && given->size != sizeof(options)) {
+        return il_fail(err, IL_EINVAL,
+                       "il_client_options: size is %zu, want %zu (IL_CLIENT_OPTIONS_INIT sets it)",
+                       given->size, sizeof(options));
+    }
+    options = given != NULL ? *given : options;
+    options_complete(&options);
+    if (options.driver != IL_DRIVER_CALLER && options.driver != IL_DRIVER_BOUND) {
+        return il_fail(err, IL_EINVAL, "il_client_options: unknown driver %d", (int)options.driver);
+    }
+    client = il_calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for client '%s'", options.name);
+    }
+    (void)snprintf(client->name, sizeof(client->name), "%s", options.name); /* cut on purpose */
+    client->driver = options.driver;
+    client->fork_generation = sys_fork_generation();
+    client->no_keep_alive = options.no_keep_alive;
+    client->body_size_max = options.body_size_max;
+    client->parser_limits = h1_response_limits_default;
+    client->parser_limits.head_size_max = options.header_size_max;
+    client_set_timeouts(client, &options);
+    pool_init(&client->pool, &options);
+    atomic_init(&client->use_count, 1);
+    atomic_init(&client->memory_count, 1);
+    il_list_init(&client->registry_link);
+    sys_mutex_lock(&registry_mutex);
+    il_list_push_back(&registry, &client->registry_link);
+    sys_mutex_unlock(&registry_mutex);
+    *ret_client = client;
+    return IL_OK;
+}
+
+const char *il_client_name(const struct il_client *client)
+{
+    return client->name;
+}
+
+/* ---- counts ---- */
+
+struct il_client *client_memory_ref(struct il_client *client)
+{
+    atomic_fetch_add_explicit(&client->memory_count, 1, memory_order_relaxed);
+    return client;
+}
+
+void client_memory_unref(struct il_client *client)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&client->memory_count, 1, memory_order_acq_rel);
+
+    il_assert(before > 0);
+    if (before == 1) {
+        sys_mutex_lock(&registry_mutex);
+        il_list_unlink(&client->registry_link);
+        sys_mutex_unlock(&registry_mutex);
+        pool_deinit(&client->pool);
+        il_free(client);
+    }
+}
+
+struct il_client *il_client_ref(struct il_client *client)
+{
+    atomic_fetch_add_explicit(&client->use_count, 1, memory_order_relaxed);
+    return client;
+}
+
+struct il_client *il_client_unref(struct il_client *client)
+{
+    uint32_t before;
+
+    if (client == NULL) {
+        return NULL;
+    }
+    before = atomic_fetch_sub_explicit(&client->use_count, 1, memory_order_acq_rel);
+    il_assert(before > 0);
+    if (before == 1) {
+        if (client->fork_generation == sys_fork_generation()) {
+            il_client_close_idle(client);
+        }
+        client_memory_unref(client);
+    }
+    return NULL;
+}
+
+void client_for_each(void (*visit)(struct il_client *client, void *arg), void *arg)
+{
+    sys_mutex_lock(&registry_mutex);
+    il_list_for_each(&registry, node)
+    {
+        visit(il_container_of(node, struct il_client, registry_link), arg);
+    }
+    sys_mutex_unlock(&registry_mutex);
+}
+
+/* ---- connections ---- */
+
+void il_client_close_idle(struct il_client *client)
+{
+    pool_close_idle(&client->pool);
+}
+
+void client_discard(struct il_client *client, struct conn *conn)
+{
+    (void)pool_forget(&client->pool, conn); /* idle or not */
+    conn_close(conn);
+}
+
+void client_give_back(struct il_client *client, struct conn *conn, bool is_reusable,
+                      uint64_t now_ns)
+{
+    bool is_last_use = atomic_load(&client->use_count) == 0; /* nobody will ever take it */
+
+    if (!is_reusable || client->no_keep_alive || is_last_use || conn->held.is_eof ||
+        conn->held.is_hung_up || conn_has_unsent(conn)) {
+        client_discard(client, conn);
+        return;
+    }
+    conn_rest_in_pool(conn);
+    il_assert(pool_put(&client->pool, conn, now_ns));
+}
+
+void il_client_stats(struct il_client *client, struct il_client_stats *ret_stats)
+{
+    struct pool *pool = &client->pool;
+
+    sys_mutex_lock(&pool->mutex);
+    *ret_stats = (struct il_client_stats){
+        .calls = pool->call_count,
+        .waiters = pool->waiter_count,
+        .connections = pool->connection_count,
+        .idle = pool->idle_count,
+        .requests_total = pool->requests_total,
+        .connections_total = pool->connections_total,
+        .reuses_total = pool->reuses_total,
+        .moves_total = pool->moves_total,
+        .retries_total = pool->retries_total,
+    };
+    sys_mutex_unlock(&pool->mutex);
+}

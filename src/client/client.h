@@ -1,0 +1,104 @@
+/* client.h: inside src/client: the client itself, requests and responses.
+ *
+ * A client has two counts. *Uses* are references of its users, its calls and its responses; with
+ * the last one the idle connections are closed. *Memory* is what connections refer to; one that is
+ * just being dropped by some loop keeps it a little longer. */
+#ifndef IL_CLIENT_CLIENT_H
+#define IL_CLIENT_CLIENT_H
+
+#include "base/bytes.h"
+#include "client/conn.h"
+#include "client/pool.h"
+#include "http/h1_request.h"
+#include "http/url.h"
+
+#define CLIENT_NAME_SIZE   32
+#define CLIENT_PHASE_COUNT (IL_PHASE_TOTAL + 1)
+
+struct il_client {
+    char name[CLIENT_NAME_SIZE];
+    enum il_driver driver;
+    uint32_t fork_generation;
+    bool no_keep_alive;
+    uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* IL_NO_LIMIT for phases without a limit */
+    uint64_t body_size_max;
+    struct h1_response_limits parser_limits;
+    struct pool pool;
+    _Atomic uint32_t use_count;
+    _Atomic uint32_t memory_count;
+    struct il_list registry_link; /* guarded by the registry's mutex, see client_for_each */
+};
+
+struct il_client *client_memory_ref(struct il_client *client);
+void client_memory_unref(struct il_client *client);
+
+/* A connection after a complete exchange: back to the pool if it is fit, else closed.
+ * Thread: the loop that drives it. */
+void client_give_back(struct il_client *client, struct conn *conn, bool is_reusable,
+                      uint64_t now_ns);
+
+/* Forget and close a connection, idle or not. Thread: whoever drives it or has claimed it. */
+void client_discard(struct il_client *client, struct conn *conn);
+
+/* Visit every client of the process, under the registry's lock; `visit` must be short. */
+void client_for_each(void (*visit)(struct il_client *client, void *arg), void *arg);
+
+/* ---- requests ---- */
+
+struct il_request {
+    char *method;
+    struct url url;
+    struct il_headers headers;
+    struct il_bytes body;
+    enum h1_body_kind body_kind;
+    il_body_fn *source; /* NULL: the body is `body` */
+    void *source_arg;
+    uint64_t source_length;
+    uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* 0: the client's */
+};
+
+/* May it be sent again when nobody knows whether the server acted on it? RFC 9110 9.2.2. */
+bool request_is_idempotent(const struct il_request *request);
+
+/* ---- responses ---- */
+
+enum response_state {
+    RESPONSE_WHOLE,     /* the body is in memory */
+    RESPONSE_STREAMING, /* the body is still to be read, from `conn` or `stream` */
+    RESPONSE_ENDED,     /* it has been read to its end */
+    RESPONSE_FAILED,
+};
+
+struct bound_stream; /* bound.c */
+
+struct il_response {
+    struct il_client *client; /* a use */
+    uint16_t status;
+    uint8_t version_minor;
+    char reason[H1_REASON_SIZE_MAX + 1];
+    enum h1_framing framing;
+    uint64_t body_length; /* IL_LENGTH_UNKNOWN if not announced */
+    struct il_headers headers, trailers;
+    struct il_bytes body;
+    size_t body_read; /* how much of `body` il_response_read has given out */
+    struct il_response_timing timing;
+
+    enum response_state state;
+    struct conn *conn;           /* rests, while nobody reads (caller driver) */
+    struct bound_stream *stream; /* what the driving loop sends (bound driver) */
+    uint64_t read_timeout_ms;
+    uint64_t deadline_ns; /* of the call as a whole */
+    uint64_t total_timeout_ms;
+};
+
+enum il_code response_new(struct il_client *client, struct il_response **ret_response,
+                          struct il_error *err);
+
+/* Take over what the parser has read: status, reason, headers. */
+void response_take_head(struct il_response *response, struct h1_response *parser);
+
+/* Append to the body in memory. IL_EBODYSIZE, IL_ENOMEM. */
+enum il_code response_append(struct il_response *response, const char *bytes, size_t size,
+                             struct il_error *err);
+
+#endif

@@ -1,0 +1,259 @@
+/* conn.c: one connection. Its states and who may touch it stand in conn.h.
+ *
+ * Ends: conn_close(), by whoever drives it or has claimed it. */
+#include "client/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "client/client.h"
+
+static _Atomic uint64_t conn_id_last;
+
+static void conn_note(struct conn *conn, uint64_t driver_loop_id)
+{
+    atomic_store_explicit(&conn->since_ns, sys_now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&conn->driver_loop_id, driver_loop_id, memory_order_relaxed);
+}
+
+/* ---- events ---- */
+
+static void conn_on_event(struct watch *watch, uint32_t events)
+{
+    struct conn *conn = watch->arg;
+
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+        conn->held.is_readable = true;
+    }
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+        conn->held.is_hung_up = true;
+    }
+    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
+        conn->held.is_writable = true;
+    }
+    if (conn->held.on_io != NULL) {
+        conn->held.on_io(conn);
+    }
+}
+
+/* An idle connection became readable, or was closed: whatever it is, nobody asked for it. */
+static void conn_on_event_in_pool(struct watch *watch, uint32_t events)
+{
+    struct conn *conn;
+
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0 || !watch_claim_here(watch)) {
+        return; /* only writable; or somebody has just taken it, and will see for himself */
+    }
+    conn = watch->arg;
+    client_discard(conn->client, conn);
+}
+
+/* Nobody is reading this response now. Who does will look into the socket first. */
+static void conn_on_event_with_response(struct watch *watch, uint32_t events)
+{
+}
+
+/* ---- life ---- */
+
+enum il_code conn_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,
+                      int fd, struct conn **ret_conn, struct il_error *err)
+{
+    struct conn *conn = il_calloc(1, sizeof(*conn));
+    enum il_code code;
+
+    if (conn == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->host);
+    }
+    conn->id = atomic_fetch_add(&conn_id_last, 1) + 1;
+    conn->fd = fd;
+    conn->origin = origin;
+    il_list_init(&conn->pooled.link);
+    il_list_init(&conn->pooled.idle_link);
+    il_list_init(&conn->pooled.all_link);
+    il_bytes_init(&conn->held.out);
+    il_bytes_init(&conn->held.in);
+    h1_response_init(&conn->held.parser, &client->parser_limits);
+    code = watch_open(loop->poller, fd, conn_on_event, conn_on_event_in_pool, conn,
+                      &conn->held.watch, err);
+    if (code != IL_OK) {
+        h1_response_deinit(&conn->held.parser);
+        il_free(conn);
+        return code;
+    }
+    conn->held.is_writable = true;
+    conn->client = client_memory_ref(client);
+    conn_note(conn, loop->id);
+    *ret_conn = conn;
+    return IL_OK;
+}
+
+void conn_shut(struct conn *conn)
+{
+    struct watch *watch = conn->held.watch;
+
+    if (watch != NULL) {
+        if (atomic_load(&watch->state) == WATCH_GONE) {
+            watch_bury(watch); /* claimed away */
+        } else {
+            watch_close(watch);
+        }
+        conn->held.watch = NULL;
+    }
+    sys_close(conn->fd);
+    conn->fd = -1;
+}
+
+void conn_free(struct conn *conn)
+{
+    il_assert(conn->fd < 0);
+    il_assert(!il_list_is_linked(&conn->pooled.link));
+    h1_response_deinit(&conn->held.parser);
+    il_bytes_deinit(&conn->held.out);
+    il_bytes_deinit(&conn->held.in);
+    client_memory_unref(conn->client);
+    il_free(conn);
+}
+
+void conn_close(struct conn *conn)
+{
+    conn_shut(conn);
+    conn_free(conn);
+}
+
+/* ---- resting, and being taken ---- */
+
+bool conn_claim(struct conn *conn, const struct il_loop *loop)
+{
+    struct watch *watch = conn->held.watch;
+
+    return watch->poller == loop->poller ? watch_claim_here(watch) : watch_claim_away(watch);
+}
+
+enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error *err)
+{
+    struct watch *old = conn->held.watch;
+    enum il_code code;
+
+    if (atomic_load(&old->state) == WATCH_GONE) {
+        conn->held.watch = NULL;
+        watch_bury(old);
+        /* The new set reports what is in the socket; nothing that came before is missed. */
+        code = watch_open(loop->poller, conn->fd, conn_on_event, conn_on_event_in_pool, conn,
+                          &conn->held.watch, err);
+        if (code != IL_OK) {
+            return code;
+        }
+    }
+    conn->held.is_readable = true; /* events may have come while it rested: look first */
+    conn->held.is_writable = true;
+    conn_note(conn, loop->id);
+    return IL_OK;
+}
+
+static void conn_rest(struct conn *conn, void (*on_event)(struct watch *watch, uint32_t events))
+{
+    conn->held.on_io = NULL;
+    conn->held.arg = NULL;
+    conn->held.watch->on_rest_event = on_event;
+    conn_note(conn, 0);
+    watch_rest(conn->held.watch);
+}
+
+void conn_rest_in_pool(struct conn *conn)
+{
+    conn_rest(conn, conn_on_event_in_pool);
+}
+
+void conn_rest_with_response(struct conn *conn)
+{
+    conn_rest(conn, conn_on_event_with_response);
+}
+
+bool conn_is_fresh(struct conn *conn)
+{
+    char byte;
+
+    return sys_socket_peek(conn->fd, &byte, 1) == -EAGAIN;
+}
+
+/* ---- input and output ---- */
+
+bool conn_has_unsent(const struct conn *conn)
+{
+    return il_bytes_size(&conn->held.out) > 0 || conn->held.body_size > 0;
+}
+
+static void conn_consume_sent(struct conn *conn, size_t size)
+{
+    size_t from_out = (size_t)il_min_u64(size, il_bytes_size(&conn->held.out));
+
+    il_bytes_consume(&conn->held.out, from_out);
+    conn->held.body += size - from_out;
+    conn->held.body_size -= size - from_out;
+}
+
+enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno)
+{
+    *ret_sent = 0;
+    while (conn_has_unsent(conn)) {
+        struct iovec parts[2];
+        int part_count = 0;
+        ssize_t sent;
+
+        if (il_bytes_size(&conn->held.out) > 0) {
+            parts[part_count].iov_base = (void *)il_bytes_data(&conn->held.out);
+            parts[part_count++].iov_len = il_bytes_size(&conn->held.out);
+        }
+        if (conn->held.body_size > 0) {
+            parts[part_count].iov_base = (void *)conn->held.body;
+            parts[part_count++].iov_len = conn->held.body_size;
+        }
+        sent = sys_socket_send(conn->fd, parts, part_count);
+        if (sent == -EAGAIN) {
+            conn->held.is_writable = false;
+            return CONN_BLOCKED;
+        }
+        if (sent < 0) {
+            *ret_errno = (int)-sent;
+            return CONN_FAILED;
+        }
+        conn_consume_sent(conn, (size_t)sent);
+        *ret_sent += (size_t)sent;
+    }
+    return CONN_DONE;
+}
+
+enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *ret_received,
+                          int *ret_errno)
+{
+    ssize_t got;
+
+    if (!conn->held.is_readable) {
+        return CONN_BLOCKED;
+    }
+    got = sys_socket_receive(conn->fd, bytes, size);
+    if (got == -EAGAIN) {
+        conn->held.is_readable = false;
+        return CONN_BLOCKED;
+    }
+    if (got < 0) {
+        *ret_errno = (int)-got;
+        return CONN_FAILED;
+    }
+    if (got == 0) {
+        conn->held.is_eof = true;
+        return CONN_EOF;
+    }
+    if ((size_t)got < size && !conn->held.is_hung_up) {
+        conn->held.is_readable = false; /* it is empty now; more, or its end, will be an event */
+    }
+    *ret_received = (size_t)got;
+    return CONN_DONE;
+}
+
+const char *conn_text(const struct conn *conn, char text[static CONN_TEXT_SIZE])
+{
+    (void)snprintf(text, CONN_TEXT_SIZE, "%s:%u (connection %llu)", conn->origin->host,
+                   conn->origin->port, (unsigned long long)conn->id);
+    return text;
+}

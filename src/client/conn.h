@@ -1,0 +1,107 @@
+/* conn.h: one connection: its socket, its parser, and what is half read or half written.
+ *
+ * Caller driver: a connection is either *driven*, by the loop that holds its watch, or it *rests*,
+ * in the pool or in the hands of a response whose body nobody is reading, and then whoever claims
+ * it may take it to a loop of his own (conn_adopt).
+ *
+ *       conn_new            pool_put, conn_rest                    claim + conn_adopt
+ *    ------------> DRIVEN ----------------------> RESTING -------------------------> DRIVEN
+ *                    |                              |
+ *                    +----------> CLOSED <----------+  (whoever holds it, or has claimed it)
+ *
+ * Threads: the one that holds the loop which drives it, or has claimed it. */
+#ifndef IL_CLIENT_CONN_H
+#define IL_CLIENT_CONN_H
+
+#include "base/bytes.h"
+#include "client/pool.h"
+#include "http/h1_response.h"
+#include "loop/loop.h"
+
+struct conn {
+    uint64_t id; /* set at creation, then read by anyone, like the three below */
+    int fd;
+    struct il_client *client; /* its memory: see client_memory_ref */
+    struct pool_origin *origin;
+
+    struct { /* whoever drives it, or has claimed it */
+        struct watch *watch;
+        struct h1_response parser;
+        struct il_bytes out; /* request head, and chunk framing, not yet sent */
+        const char *body;    /* request body behind `out`, not yet sent; the exchange's */
+        size_t body_size;
+        struct il_bytes in;     /* received, and not yet parsed: when a reader had enough */
+        bool is_eof;            /* the server will send nothing more */
+        bool is_readable;       /* there may be bytes in the socket */
+        bool is_writable;       /* the socket may take bytes */
+        bool is_hung_up;        /* the kernel has said that the stream ends: read until it does */
+        uint32_t request_count; /* served, this one included */
+
+        /* Who wants to know that the socket may have become readable or writable. */
+        void (*on_io)(struct conn *conn);
+        void *arg;
+    } held;
+
+    struct {                      /* any thread, with the pool's mutex held */
+        struct il_list link;      /* pool->connections */
+        struct il_list idle_link; /* origin->idle */
+        struct il_list all_link;  /* pool->idle */
+        uint64_t idle_since_ns;
+        bool is_idle;
+    } pooled;
+    struct conn *close_next; /* while on its way to be closed */
+
+    /* for reports: any thread */
+    _Atomic uint64_t driver_loop_id; /* 0: rests */
+    _Atomic uint64_t since_ns;       /* in that state */
+
+    struct bound_conn *bound; /* bound driver: what ties it to its loop */
+};
+
+/* Make a connection of a connected socket, driven by `loop`. Takes `fd` on success. The watch is
+ * opened here. Thread: the one that holds the loop. */
+enum il_code conn_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,
+                      int fd, struct conn **ret_conn, struct il_error *err);
+
+/* Close the socket and free everything. Whoever drives it, or has claimed it away. The pool must
+ * have forgotten it. */
+void conn_close(struct conn *conn);
+
+/* The two halves of conn_close: the socket, by whoever drives it; the memory, by anybody, later. */
+void conn_shut(struct conn *conn);
+void conn_free(struct conn *conn);
+
+/* Bring a connection that was claimed to `loop`, which drives it from now on. On failure it can
+ * only be closed. Thread: the one that holds `loop`. */
+enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error *err);
+
+/* Claim a resting connection: here, if it rests with `loop`, else away from where it rests. */
+bool conn_claim(struct conn *conn, const struct il_loop *loop);
+
+/* Let it rest: in the pool, or with a response. Thread: the driver. */
+void conn_rest_in_pool(struct conn *conn);
+void conn_rest_with_response(struct conn *conn);
+
+/* Is the idle connection still as it should be: open, with nothing to read? */
+bool conn_is_fresh(struct conn *conn);
+
+enum conn_io {
+    CONN_DONE,    /* all sent, or something received */
+    CONN_BLOCKED, /* the socket takes or has nothing now: on_io will say when */
+    CONN_EOF,
+    CONN_FAILED, /* sys_errno says why */
+};
+
+/* Send what is in `out` and `body`. `ret_sent`: bytes sent by this call. */
+enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno);
+bool conn_has_unsent(const struct conn *conn);
+
+/* Receive at most `size` bytes. */
+enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *ret_received,
+                          int *ret_errno);
+
+/* "127.0.0.1:8080 (connection 5)" for messages. Returns `text`. */
+#define CONN_TEXT_SIZE 320
+const char *conn_text(const struct conn *conn, char text[static CONN_TEXT_SIZE]);
+
+#endif

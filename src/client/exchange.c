@@ -1,0 +1,588 @@
+/* exchange.c: the default driver: one request and its response, on the loop that waits for them.
+ *
+ * There is nobody in the background: what the socket has is read when the call's own loop hears of
+ * it, and a streamed body is read by whoever calls il_response_read, on his loop.
+ * Threads: the call's home loop; for a streamed response, its reader's. */
+#include <stdio.h>
+
+#include "client/drivers.h"
+
+static void exchange_on_io(struct conn *conn);
+static void exchange_pull_source(struct il_call *call);
+
+/* ---- getting going ---- */
+
+bool exchange_adopt(struct il_call *call, struct conn *conn)
+{
+    bool was_moved = conn->held.watch->poller != call->home->poller;
+
+    if (conn_adopt(conn, call->home, NULL) != IL_OK || !conn_is_fresh(conn)) {
+        client_discard(call->client, conn);
+        return false;
+    }
+    call->response->timing.was_moved = was_moved;
+    return true;
+}
+
+enum il_code exchange_write_head(const struct il_client *client, const struct il_request *request,
+                                 struct il_bytes *out, struct il_error *err)
+{
+    struct h1_request_head head = {
+        .method = request->method,
+        .url = &request->url,
+        .headers = &request->headers,
+        .target_form = H1_TARGET_ORIGIN,
+        .body_kind = request->body_kind,
+        .body_size =
+            request->source != NULL ? request->source_length : il_bytes_size(&request->body),
+    };
+
+    (void)client;
+    return h1_request_write(out, &head, err);
+}
+
+void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
+{
+    const struct il_request *request = call->request;
+    struct il_error error;
+
+    call->conn = conn;
+    atomic_store_explicit(&call->conn_id, conn->id, memory_order_relaxed);
+    call->has_begun = false;
+    call->is_send_broken = false;
+    call->sent_size = 0;
+    call->response->timing.connected_ns = loop_now_ns(call->home);
+    call->response->timing.connection_id = conn->id;
+    call->response->timing.was_reused = was_reused;
+    if (exchange_write_head(call->client, request, &conn->held.out, &error) != IL_OK) {
+        call_fail(call, error.code, &error);
+        return;
+    }
+    conn->held.body = request->source == NULL ? il_bytes_data(&request->body) : NULL;
+    conn->held.body_size = request->source == NULL ? il_bytes_size(&request->body) : 0;
+    conn->held.request_count++;
+    conn->held.on_io = exchange_on_io;
+    conn->held.arg = call;
+    h1_response_begin(&conn->held.parser, request->method);
+    call_set_phase(call, IL_PHASE_WRITE);
+    exchange_on_io(conn); /* at once: the socket is almost always ready to take it */
+}
+
+/* ---- sending ---- */
+
+static bool exchange_has_more_to_send(const struct il_call *call)
+{
+    return conn_has_unsent(call->conn) || (call->request->source != NULL && !call->is_source_ended);
+}
+
+static void exchange_on_sent(struct il_call *call)
+{
+    call->response->timing.sent_ns = loop_now_ns(call->home);
+    if (!call->has_begun) {
+        call_set_phase(call, IL_PHASE_FIRST_BYTE);
+    }
+}
+
+/* False: the call is over, or has let go of this connection. */
+static bool exchange_send(struct il_call *call)
+{
+    int sys_errno = 0;
+    size_t sent;
+
+    if (call->is_send_broken || !exchange_has_more_to_send(call)) {
+        return true;
+    }
+    switch (conn_send(call->conn, &sent, &sys_errno)) {
+    case CONN_FAILED:
+        /* The server takes no more; it may have answered all the same. Reading will tell. */
+        call->is_send_broken = true;
+        call->conn->held.is_readable = true;
+        call->conn->held.is_hung_up = true;
+        call->sent_size += sent;
+        return true;
+    case CONN_DONE:
+        call->sent_size += sent;
+        if (exchange_has_more_to_send(call)) {
+            call_note_progress(call);
+            exchange_pull_source(call);
+        } else {
+            exchange_on_sent(call);
+        }
+        return !call->is_done;
+    default:
+        if (sent > 0) {
+            call->sent_size += sent;
+            call_note_progress(call);
+        }
+        return true;
+    }
+}
+
+/* ---- a body that is made piece by piece ---- */
+
+static void exchange_call_source(void *arg)
+{
+    struct il_call *call = arg;
+
+    call->supply_code = call->request->source(call->request->source_arg, call->source_buffer,
+                                              CALL_SOURCE_BUFFER_SIZE, &call->supply_size);
+    if (!loop_post(call->home, &call->supply_job)) {
+        call_unref(call); /* the loop has ended meanwhile, and the call with it */
+    }
+}
+
+static enum loop_result exchange_on_supply(struct il_loop *loop, struct job *job)
+{
+    struct il_call *call = il_container_of(job, struct il_call, supply_job);
+
+    if (!call->is_done) {
+        exchange_supply(call, call->supply_code, call->supply_size);
+    }
+    call_unref(call);
+    return LOOP_HELD;
+}
+
+static enum loop_result exchange_on_source_job(struct il_loop *loop, struct job *job)
+{
+    struct il_call *call = il_container_of(job, struct il_call, source_job);
+
+    if (call->is_done) {
+        call_unref(call);
+        return LOOP_HELD;
+    }
+    call->supply_size = 0;
+    return rt_run_callback(loop, exchange_call_source, call);
+}
+
+/* Have the source asked for more: by the party that waits, or in a job. */
+static void exchange_pull_source(struct il_call *call)
+{
+    if (call->is_source_busy) {
+        return;
+    }
+    if (call->source_buffer == NULL &&
+        (call->source_buffer = il_malloc(CALL_SOURCE_BUFFER_SIZE)) == NULL) {
+        struct il_error error;
+
+        il_fail(&error, IL_ENOMEM, "no memory for the buffer of a request body");
+        call_fail(call, IL_ENOMEM, &error);
+        return;
+    }
+    call->is_source_busy = true;
+    if (call->party != NULL) {
+        call->wants_source = true;
+        party_wake(call->party);
+    } else {
+        call->source_job.run = exchange_on_source_job;
+        call->supply_job.run = exchange_on_supply;
+        (void)call_ref(call); /* until the answer has been dealt with */
+        il_assert_on_loop(call->home);
+        loop_push(call->home, &call->source_job);
+    }
+}
+
+static enum il_code exchange_check_source(struct il_call *call, size_t size, struct il_error *err)
+{
+    uint64_t length = call->request->source_length;
+
+    if (size > CALL_SOURCE_BUFFER_SIZE) {
+        return il_fail(err, IL_EREQUEST, "the body's source gave %zu bytes where %d were asked for",
+                       size, CALL_SOURCE_BUFFER_SIZE);
+    }
+    if (length == IL_LENGTH_UNKNOWN) {
+        return IL_OK;
+    }
+    if (size > length - call->source_sent) {
+        return il_fail(err, IL_EREQUEST,
+                       "the body's source gave more than the %llu bytes that were announced",
+                       (unsigned long long)length);
+    }
+    if (size == 0 && call->source_sent < length) {
+        return il_fail(err, IL_EREQUEST,
+                       "the body's source ended after %llu of the %llu bytes that were announced",
+                       (unsigned long long)call->source_sent, (unsigned long long)length);
+    }
+    return IL_OK;
+}
+
+static enum il_code exchange_frame_chunk(struct conn *conn, size_t size)
+{
+    char head[H1_CHUNK_HEAD_MAX];
+
+    if (size == 0) {
+        return il_bytes_append(&conn->held.out, H1_CHUNK_END, H1_CHUNK_END_SIZE);
+    }
+    return il_bytes_append(&conn->held.out, head, h1_chunk_head(head, size));
+}
+
+static enum il_code exchange_queue_piece(struct il_call *call, size_t size)
+{
+    struct conn *conn = call->conn;
+    bool is_chunked = call->request->source_length == IL_LENGTH_UNKNOWN;
+    enum il_code code = IL_OK;
+
+    if (is_chunked) {
+        code = exchange_frame_chunk(conn, size);
+    }
+    if (code == IL_OK && size > 0) {
+        code = il_bytes_append(&conn->held.out, call->source_buffer, size);
+    }
+    if (code == IL_OK && is_chunked && size > 0) {
+        code = il_bytes_append(&conn->held.out, H1_CHUNK_TAIL, H1_CHUNK_TAIL_SIZE);
+    }
+    return code;
+}
+
+void exchange_supply(struct il_call *call, enum il_code code, size_t size)
+{
+    struct il_error error;
+
+    call->is_source_busy = false;
+    if (code != IL_OK) {
+        il_fail(&error, code, "the source of the request's body failed: %s", il_code_text(code));
+    } else {
+        code = exchange_check_source(call, size, &error);
+    }
+    if (code == IL_OK && exchange_queue_piece(call, size) != IL_OK) {
+        code = il_fail(&error, IL_ENOMEM, "no memory for a piece of the request's body");
+    }
+    if (code != IL_OK) {
+        call_fail(call, code, &error);
+        return;
+    }
+    call->source_sent += size;
+    /* With an announced length the body ends where it said; the source is not asked once more. */
+    call->is_source_ended = size == 0 || call->source_sent == call->request->source_length;
+    exchange_on_io(call->conn);
+}
+
+/* ---- receiving ---- */
+
+static void exchange_complete(struct il_call *call, bool has_extra)
+{
+    struct conn *conn = call->conn;
+    bool is_reusable = conn->held.parser.is_reusable && !has_extra &&
+                       !exchange_has_more_to_send(call) && !call->is_send_broken;
+
+    headers_swap(&call->response->trailers, &conn->held.parser.trailers);
+    call->response->timing.done_ns = loop_now_ns(call->home);
+    call->response->state = RESPONSE_WHOLE;
+    call->conn = NULL;
+    client_give_back(call->client, conn, is_reusable, loop_now_ns(call->home));
+    call_succeed(call);
+}
+
+/* The user wants the body himself: put the connection into the response's hands. */
+static void exchange_hand_over(struct il_call *call, const char *rest, size_t rest_size)
+{
+    struct conn *conn = call->conn;
+    struct il_response *response = call->response;
+    struct il_error error;
+
+    if (il_bytes_append(&conn->held.in, rest, rest_size) != IL_OK) {
+        il_fail(&error, IL_ENOMEM, "no memory for a part of the response");
+        call_fail(call, IL_ENOMEM, &error);
+        return;
+    }
+    response->state = RESPONSE_STREAMING;
+    response->conn = conn;
+    response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
+    response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
+    response->deadline_ns = call->total_deadline_ns;
+    call->conn = NULL;
+    conn_rest_with_response(conn);
+    call_succeed(call);
+}
+
+static enum il_code exchange_check_length(struct il_call *call, struct il_error *err)
+{
+    const struct h1_response *parser = &call->conn->held.parser;
+
+    if (!call->is_streaming && parser->framing == H1_FRAMING_SIZED &&
+        parser->body_size > call->client->body_size_max) {
+        return il_fail(err, IL_EBODYSIZE,
+                       "the server announces a body of %llu bytes; at most %llu are kept in memory "
+                       "(body_size_max); read it with il_send_streaming",
+                       (unsigned long long)parser->body_size,
+                       (unsigned long long)call->client->body_size_max);
+    }
+    return IL_OK;
+}
+
+/* Parse what has come. False: the call is over, or has let go of this connection. */
+static bool exchange_feed(struct il_call *call, const char *bytes, size_t size)
+{
+    struct h1_response *parser = &call->conn->held.parser;
+    struct il_error error;
+
+    for (;;) {
+        struct h1_step step;
+        enum il_code code = h1_response_feed(parser, bytes, size, &step, &error);
+
+        if (code == IL_OK) {
+            bytes += step.consumed;
+            size -= step.consumed;
+            switch (step.event) {
+            case H1_NEED_MORE:
+                return true;
+            case H1_INFORMATIONAL:
+                break;
+            case H1_HEAD:
+                response_take_head(call->response, parser);
+                code = exchange_check_length(call, &error);
+                if (code == IL_OK && call->is_streaming) {
+                    exchange_hand_over(call, bytes, size);
+                    return false;
+                }
+                break;
+            case H1_BODY:
+                code = response_append(call->response, step.body, step.body_size, &error);
+                break;
+            case H1_COMPLETE:
+                exchange_complete(call, size > 0);
+                return false;
+            }
+        }
+        if (code != IL_OK) {
+            call_fail(call, code, &error);
+            return false;
+        }
+    }
+}
+
+static void exchange_on_eof(struct il_call *call)
+{
+    struct il_error error;
+
+    if (h1_response_finish_eof(&call->conn->held.parser, &error) == IL_OK) {
+        exchange_complete(call, false);
+    } else {
+        call_on_lost(call, error.code, &error);
+    }
+}
+
+static void exchange_on_read_failed(struct il_call *call, int sys_errno)
+{
+    char where[CONN_TEXT_SIZE];
+    struct il_error error;
+
+    il_fail_errno(&error, IL_EPEERCLOSED, sys_errno, "%s %s, phase %s: the connection broke",
+                  call->request->method, conn_text(call->conn, where),
+                  il_phase_name((enum il_phase)atomic_load(&call->phase)));
+    call_on_lost(call, IL_EPEERCLOSED, &error);
+}
+
+static void exchange_receive(struct il_call *call)
+{
+    for (;;) {
+        char *scratch = call->home->held.scratch;
+        int sys_errno = 0;
+        size_t got = 0;
+
+        switch (conn_receive(call->conn, scratch, LOOP_SCRATCH_SIZE, &got, &sys_errno)) {
+        case CONN_BLOCKED:
+            return;
+        case CONN_EOF:
+            exchange_on_eof(call);
+            return;
+        case CONN_FAILED:
+            exchange_on_read_failed(call, sys_errno);
+            return;
+        case CONN_DONE:
+            if (!call->has_begun) {
+                call->has_begun = true;
+                call->response->timing.first_byte_ns = loop_now_ns(call->home);
+                call_set_phase(call, IL_PHASE_READ);
+            } else {
+                call_note_progress(call);
+            }
+            if (!exchange_feed(call, scratch, got)) {
+                return;
+            }
+            break;
+        }
+    }
+}
+
+static void exchange_on_io(struct conn *conn)
+{
+    struct il_call *call = conn->held.arg;
+
+    if (exchange_send(call)) {
+        exchange_receive(call);
+    }
+}
+
+/* ---- reading a streamed body ---- */
+
+static void reader_on_io(struct conn *conn)
+{
+    party_wake(conn->held.arg);
+}
+
+/* Bring the connection to the reader's loop. It rests; nobody but us takes it. */
+static enum il_code reader_attach(struct conn *conn, struct rt_place *place, struct il_error *err)
+{
+    enum il_code code;
+
+    il_assert(conn_claim(conn, place->loop));
+    code = conn_adopt(conn, place->loop, err);
+    if (code == IL_OK) {
+        conn->held.on_io = reader_on_io;
+        conn->held.arg = place->party;
+    }
+    return code;
+}
+
+static void reader_end(struct il_response *response, struct rt_place *place, bool has_extra)
+{
+    struct conn *conn = response->conn;
+
+    headers_swap(&response->trailers, &conn->held.parser.trailers);
+    response->timing.done_ns = loop_now_ns(place->loop);
+    response->state = RESPONSE_ENDED;
+    response->conn = NULL;
+    client_give_back(response->client, conn, conn->held.parser.is_reusable && !has_extra,
+                     loop_now_ns(place->loop));
+}
+
+/* Parse what is in `in`, as far as one piece of body or the end. */
+static enum il_code reader_parse(struct il_response *response, struct rt_place *place, char *buffer,
+                                 size_t size, size_t *ret_size, struct il_error *err)
+{
+    struct conn *conn = response->conn;
+    struct il_bytes *in = &conn->held.in;
+
+    for (;;) {
+        /* Never more than the reader has room for: a piece that was parsed cannot be put back. */
+        size_t portion = (size_t)il_min_u64(il_bytes_size(in), size);
+        struct h1_step step;
+        enum il_code code =
+            h1_response_feed(&conn->held.parser, il_bytes_data(in), portion, &step, err);
+
+        if (code != IL_OK) {
+            return code;
+        }
+        if (step.event == H1_BODY) {
+            memcpy(buffer, step.body, step.body_size);
+            *ret_size = step.body_size;
+            il_bytes_consume(in, step.consumed);
+            return IL_OK;
+        }
+        il_bytes_consume(in, step.consumed);
+        if (step.event == H1_COMPLETE) {
+            *ret_size = 0;
+            reader_end(response, place, il_bytes_size(in) > 0);
+            return IL_OK;
+        }
+        if (il_bytes_size(in) == 0) {
+            return IL_EAGAIN;
+        }
+    }
+}
+
+static enum il_code reader_on_eof(struct il_response *response, struct rt_place *place,
+                                  size_t *ret_size, struct il_error *err)
+{
+    enum il_code code = h1_response_finish_eof(&response->conn->held.parser, err);
+
+    if (code == IL_OK) {
+        *ret_size = 0;
+        reader_end(response, place, false);
+    }
+    return code;
+}
+
+static enum il_code reader_wait(struct il_response *response, struct rt_place *place,
+                                uint64_t read_deadline_ns, struct il_error *err)
+{
+    uint64_t until_ns = il_min_u64(read_deadline_ns, response->deadline_ns);
+    enum il_code code = rt_wait(place, until_ns, "HTTP body");
+    char where[CONN_TEXT_SIZE];
+
+    if (code != IL_ETIMEDOUT) {
+        return code == IL_OK
+                   ? IL_OK
+                   : il_fail(err, code, "reading a response body: %s", il_code_text(code));
+    }
+    (void)conn_text(response->conn, where);
+    if (response->deadline_ns <= read_deadline_ns) {
+        return il_fail_timeout(err, IL_PHASE_READ, response->total_timeout_ms,
+                               "the response of %s took longer than the request's total limit of "
+                               "%llu ms",
+                               where, (unsigned long long)response->total_timeout_ms);
+    }
+    return il_fail_timeout(err, IL_PHASE_READ, response->read_timeout_ms,
+                           "phase read: waited %llu ms for the next bytes of %s",
+                           (unsigned long long)response->read_timeout_ms, where);
+}
+
+static enum il_code reader_run(struct il_response *response, struct rt_place *place, char *buffer,
+                               size_t size, size_t *ret_size, struct il_error *err)
+{
+    struct conn *conn = response->conn;
+    uint64_t timeout_ms = response->read_timeout_ms;
+    uint64_t deadline_ns = timeout_ms == IL_NO_LIMIT
+                               ? IL_FOREVER
+                               : loop_now_ns(place->loop) + timeout_ms * LOOP_NS_PER_MS;
+    enum il_code code;
+
+    while ((code = reader_parse(response, place, buffer, size, ret_size, err)) == IL_EAGAIN) {
+        int sys_errno = 0;
+        size_t got = 0;
+
+        if (il_bytes_reserve(&conn->held.in, LOOP_SCRATCH_SIZE) != IL_OK) {
+            return il_fail(err, IL_ENOMEM, "no memory to receive a response body");
+        }
+        switch (conn_receive(conn, il_bytes_tail(&conn->held.in), LOOP_SCRATCH_SIZE, &got,
+                             &sys_errno)) {
+        case CONN_DONE:
+            il_bytes_added(&conn->held.in, got);
+            break;
+        case CONN_EOF:
+            return reader_on_eof(response, place, ret_size, err);
+        case CONN_FAILED:
+            return il_fail_errno(err, IL_EPEERCLOSED, sys_errno,
+                                 "the connection broke after %llu bytes of the body",
+                                 (unsigned long long)conn->held.parser.body_received);
+        case CONN_BLOCKED:
+            code = reader_wait(response, place, deadline_ns, err);
+            if (code != IL_OK) {
+                return code;
+            }
+            break;
+        }
+    }
+    return code;
+}
+
+enum il_code exchange_read(struct il_response *response, void *buffer, size_t size,
+                           size_t *ret_size, struct il_error *err)
+{
+    struct rt_place place;
+    enum il_code code = rt_enter(&place, false, err);
+
+    if (code != IL_OK) {
+        return code;
+    }
+    code = reader_attach(response->conn, &place, err);
+    if (code == IL_OK) {
+        code = reader_run(response, &place, buffer, size, ret_size, err);
+    }
+    if (code != IL_OK) {
+        response->state = RESPONSE_FAILED;
+        client_discard(response->client, response->conn);
+        response->conn = NULL;
+    } else if (response->conn != NULL) {
+        conn_rest_with_response(response->conn);
+    }
+    rt_leave(&place);
+    return code;
+}
+
+void exchange_abandon(struct il_response *response)
+{
+    il_assert(watch_claim_away(response->conn->held.watch));
+    client_discard(response->client, response->conn);
+    response->conn = NULL;
+}

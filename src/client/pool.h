@@ -1,0 +1,128 @@
+/* pool.h: the connections of one client, and the calls that wait for one.
+ *
+ * An idle connection belongs to no loop: it rests on the poller of the loop that used it last, and
+ * whoever takes it from the pool claims it. Calls that wait are *woken*, never *assigned* a
+ * connection: when one comes home, the oldest waiter of every loop that has waiters is woken, and
+ * whoever comes first takes it. So a waiter whose loop does not run cannot swallow anything.
+ *
+ * (With the bound driver the pool does as hyper's does: a connection stays with the loop that
+ * opened it, and one that comes home is assigned to the oldest waiter, whatever its loop.)
+ *
+ * Threads: any, for every function. The mutex is a leaf: under it nothing is called back, closed or
+ * freed; what must be done is collected as pool_work and done after it. */
+#ifndef IL_CLIENT_POOL_H
+#define IL_CLIENT_POOL_H
+
+#include "interloop/client.h"
+#include "sys/sys.h"
+
+struct conn;
+struct il_call;
+struct il_loop;
+
+#define POOL_BUCKET_COUNT 256
+#define POOL_SCAN_MAX     32 /* idle connections looked at for one that rests with the taker's loop */
+
+/* Everything that makes two connections different. */
+struct pool_key {
+    const char *host; /* lower case */
+    uint16_t port;
+};
+
+/* The connections to one origin. Lives as long as there is a connection or a waiter. */
+struct pool_origin {
+    struct il_list link; /* in its bucket */
+    uint32_t hash;
+    uint16_t port;
+    struct il_list idle;   /* struct conn, most recently used first */
+    struct il_list groups; /* struct pool_group: the waiters, loop by loop */
+    uint32_t idle_count;
+    uint32_t connection_count; /* idle, driven, or being opened */
+    struct pool_origin *free_next;
+    char host[];
+};
+
+/* The waiters of one loop for one origin. */
+struct pool_group {
+    struct il_list link;   /* origin->groups */
+    uint64_t loop_id;      /* 0 with the bound driver: one group for all loops */
+    struct il_list asleep; /* struct pool_waiter, oldest first */
+    struct il_list woken;  /* those with a wake on its way */
+};
+
+/* A call's place in the queue; inside the call. */
+struct pool_waiter {
+    struct il_list link;
+    struct pool_group *group;   /* NULL while not waiting */
+    struct pool_origin *origin; /* likewise */
+    struct conn *assigned;      /* bound driver: the connection that came with the wake */
+    bool is_woken;
+    bool is_dialing; /* waits on the side, while a connection of its own is being opened */
+};
+
+struct pool {
+    struct sys_mutex mutex;
+    struct il_list buckets[POOL_BUCKET_COUNT];
+    struct il_list idle;        /* all idle connections, most recently used first */
+    struct il_list connections; /* all of them, for reports */
+    struct il_list calls;       /* all calls of the client, for reports */
+    uint32_t idle_count, connection_count, waiter_count, call_count;
+    uint64_t requests_total, connections_total, reuses_total, moves_total, retries_total;
+    bool assigns; /* bound driver */
+    uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;
+    uint64_t idle_timeout_ns;
+};
+
+void pool_init(struct pool *pool, const struct il_client_options *options);
+
+/* Nothing may be left in it. */
+void pool_deinit(struct pool *pool);
+
+enum pool_answer {
+    POOL_TAKEN,   /* an idle connection, claimed: the caller's alone */
+    POOL_DIAL,    /* a place to open a connection of its own; the call waits on the side */
+    POOL_WAIT,    /* no place: the call waits */
+    POOL_NOTHING, /* it waits already, and there is nothing for it yet */
+};
+
+struct pool_got {
+    enum pool_answer answer;
+    struct conn *conn;          /* POOL_TAKEN */
+    struct pool_origin *origin; /* POOL_DIAL: where the place is counted */
+};
+
+/* Get a connection for `call`, whose home is `loop`. What the call got it must give back: a
+ * connection with pool_put or pool_forget, a place with pool_opened or pool_forget_place, its place
+ * in the queue with pool_leave (POOL_TAKEN includes that). With `is_fresh` no idle connection is
+ * taken. IL_EPOOLFULL, IL_ENOMEM. Thread: the one that holds `loop`. */
+enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct il_call *call,
+                          struct il_loop *loop, bool is_fresh, struct pool_got *ret_got,
+                          struct il_error *err);
+
+/* The call does not wait any more. If it had been woken, its wake is passed on. */
+void pool_leave(struct pool *pool, struct il_call *call);
+
+/* The place became a connection. */
+void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn);
+
+/* The place, or the connection, is free again: others may open one. An idle connection leaves the
+ * idle ones too; somebody must have claimed it. True if it was idle. */
+void pool_forget_place(struct pool *pool, struct pool_origin *origin);
+bool pool_forget(struct pool *pool, struct conn *conn);
+
+/* A connection that is fit for another request comes home; from here on anybody may take it. Its
+ * watch is resting already (caller driver). False: it has been forgotten meanwhile (bound driver
+ * only). Thread: the one that held the connection. */
+bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns);
+
+/* Close the connections that are idle now. */
+void pool_close_idle(struct pool *pool);
+
+void pool_add_call(struct pool *pool, struct il_call *call);
+void pool_remove_call(struct pool *pool, struct il_call *call);
+void pool_count_retry(struct pool *pool);
+
+/* Assert that nobody sleeps while there is something to take. */
+void pool_validate(struct pool *pool);
+
+#endif

@@ -1,0 +1,125 @@
+/* request.c: what the user wants sent. A request is plain data: no thread, no loop. */
+#include "client/client.h"
+
+enum il_code il_request_new(const char *method, const char *url, struct il_request **ret_request,
+                            struct il_error *err)
+{
+    struct il_request *request;
+    enum il_code code;
+
+    if (method == NULL || url == NULL) {
+        return il_fail(err, IL_EINVAL, "il_request_new: %s is NULL",
+                       method == NULL ? "method" : "url");
+    }
+    if (!http_is_token(method, strlen(method)) || strlen(method) > H1_METHOD_SIZE_MAX) {
+        char text[96];
+
+        return il_fail(err, IL_EREQUEST, "the method '%s' is not a token of at most %d bytes",
+                       il_escape(text, sizeof(text), method, strlen(method)), H1_METHOD_SIZE_MAX);
+    }
+    request = il_calloc(1, sizeof(*request));
+    if (request == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for a request");
+    }
+    headers_init(&request->headers);
+    il_bytes_init(&request->body);
+    code = url_parse(url, &request->url, err);
+    if (code == IL_OK && request->url.scheme != URL_HTTP) {
+        code = il_fail(err, IL_EURL, "https is not supported: this client speaks http only");
+    }
+    if (code == IL_OK && (request->method = il_strdup(method)) == NULL) {
+        code = il_fail(err, IL_ENOMEM, "no memory for a request");
+    }
+    if (code != IL_OK) {
+        il_request_free(request);
+        return code;
+    }
+    *ret_request = request;
+    return IL_OK;
+}
+
+void il_request_free(struct il_request *request)
+{
+    if (request == NULL) {
+        return;
+    }
+    il_free(request->method);
+    url_deinit(&request->url);
+    headers_deinit(&request->headers);
+    il_bytes_deinit(&request->body);
+    il_free(request);
+}
+
+enum il_code il_request_add_header(struct il_request *request, const char *name, const char *value,
+                                   struct il_error *err)
+{
+    if (request == NULL || name == NULL || value == NULL) {
+        return il_fail(err, IL_EINVAL, "il_request_add_header: an argument is NULL");
+    }
+    return headers_add(&request->headers, name, value, err);
+}
+
+enum il_code il_request_set_body(struct il_request *request, const void *bytes, size_t size,
+                                 struct il_error *err)
+{
+    if (request == NULL || (bytes == NULL && size > 0)) {
+        return il_fail(err, IL_EINVAL, "il_request_set_body: an argument is NULL");
+    }
+    if (il_bytes_reserve(&request->body, size) != IL_OK) {
+        return il_fail(err, IL_ENOMEM, "no memory for a body of %zu bytes", size);
+    }
+    il_bytes_truncate(&request->body, 0);
+    memcpy(il_bytes_tail(&request->body), bytes, size);
+    il_bytes_added(&request->body, size);
+    request->source = NULL;
+    request->body_kind = H1_BODY_SIZED;
+    return IL_OK;
+}
+
+enum il_code il_request_set_body_source(struct il_request *request, il_body_fn *read, void *arg,
+                                        uint64_t length, struct il_error *err)
+{
+    if (request == NULL || read == NULL) {
+        return il_fail(err, IL_EINVAL, "il_request_set_body_source: an argument is NULL");
+    }
+    il_bytes_truncate(&request->body, 0);
+    request->source = read;
+    request->source_arg = arg;
+    request->source_length = length;
+    request->body_kind = length == IL_LENGTH_UNKNOWN ? H1_BODY_CHUNKED : H1_BODY_SIZED;
+    return IL_OK;
+}
+
+enum il_code il_request_set_timeout_ms(struct il_request *request, enum il_phase phase,
+                                       uint64_t timeout_ms)
+{
+    switch (phase) {
+    case IL_PHASE_POOL_WAIT:
+    case IL_PHASE_RESOLVE:
+    case IL_PHASE_CONNECT:
+    case IL_PHASE_WRITE:
+    case IL_PHASE_FIRST_BYTE:
+    case IL_PHASE_READ:
+    case IL_PHASE_TOTAL:
+        break;
+    default:
+        return IL_EINVAL;
+    }
+    if (request == NULL) {
+        return IL_EINVAL;
+    }
+    request->timeout_ms[phase] = timeout_ms;
+    return IL_OK;
+}
+
+bool request_is_idempotent(const struct il_request *request)
+{
+    static const char *const idempotent[] = { "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE" };
+
+    for (size_t i = 0; i < il_array_count(idempotent); i++) {
+        if (strcmp(request->method, idempotent[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,169 @@
+/* response.c: what came back. A response is plain data, but for a streamed one, which holds the
+ * connection (or, with the bound driver, the stream) that its body comes from.
+ * Threads: one at a time; see client.h. */
+#include "client/drivers.h"
+
+enum il_code response_new(struct il_client *client, struct il_response **ret_response,
+                          struct il_error *err)
+{
+    struct il_response *response = il_calloc(1, sizeof(*response));
+
+    if (response == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for a response");
+    }
+    response->client = il_client_ref(client);
+    headers_init(&response->headers);
+    headers_init(&response->trailers);
+    il_bytes_init(&response->body);
+    response->body_length = IL_LENGTH_UNKNOWN;
+    *ret_response = response;
+    return IL_OK;
+}
+
+void il_response_free(struct il_response *response)
+{
+    if (response == NULL) {
+        return;
+    }
+    if (response->conn != NULL) {
+        exchange_abandon(response);
+    }
+    if (response->stream != NULL) {
+        bound_abandon(response);
+    }
+    headers_deinit(&response->headers);
+    headers_deinit(&response->trailers);
+    il_bytes_deinit(&response->body);
+    (void)il_client_unref(response->client);
+    il_free(response);
+}
+
+void response_take_head(struct il_response *response, struct h1_response *parser)
+{
+    response->status = parser->status;
+    response->version_minor = parser->version_minor;
+    memcpy(response->reason, parser->reason, sizeof(response->reason));
+    response->framing = parser->framing;
+    if (parser->framing == H1_FRAMING_SIZED) {
+        response->body_length = parser->body_size;
+    } else if (parser->framing == H1_FRAMING_NONE) {
+        response->body_length = 0;
+    }
+    headers_swap(&response->headers, &parser->headers);
+}
+
+enum il_code response_append(struct il_response *response, const char *bytes, size_t size,
+                             struct il_error *err)
+{
+    uint64_t size_max = response->client->body_size_max;
+
+    if (size > size_max - il_bytes_size(&response->body)) {
+        return il_fail(err, IL_EBODYSIZE,
+                       "the body is larger than the %llu bytes that are kept in memory "
+                       "(body_size_max); read it with il_send_streaming",
+                       (unsigned long long)size_max);
+    }
+    /* Room for all that was announced, at once, but not more than has a right to be believed. */
+    if (il_bytes_size(&response->body) == 0 && response->body_length != IL_LENGTH_UNKNOWN) {
+        size_t expected = (size_t)il_min_u64(response->body_length, 1 << 20);
+
+        if (il_bytes_reserve(&response->body, il_max_u64(expected, size) + 1) != IL_OK) {
+            return il_fail(err, IL_ENOMEM, "no memory for a body of %zu bytes", expected);
+        }
+    }
+    if (il_bytes_append(&response->body, bytes, size) != IL_OK ||
+        il_bytes_reserve(&response->body, 1) != IL_OK) {
+        return il_fail(err, IL_ENOMEM, "no memory for the next %zu bytes of a body", size);
+    }
+    *il_bytes_tail(&response->body) = '\0';
+    return IL_OK;
+}
+
+/* ---- looking at it ---- */
+
+int il_response_status(const struct il_response *response)
+{
+    return response->status;
+}
+
+const char *il_response_reason(const struct il_response *response)
+{
+    return response->reason;
+}
+
+int il_response_http_version(const struct il_response *response)
+{
+    return 10 + response->version_minor;
+}
+
+const struct il_headers *il_response_headers(const struct il_response *response)
+{
+    return &response->headers;
+}
+
+const char *il_response_header(const struct il_response *response, const char *name)
+{
+    return il_headers_get(&response->headers, name);
+}
+
+const struct il_headers *il_response_trailers(const struct il_response *response)
+{
+    return &response->trailers;
+}
+
+uint64_t il_response_body_length(const struct il_response *response)
+{
+    return response->body_length;
+}
+
+void il_response_timing(const struct il_response *response, struct il_response_timing *ret_timing)
+{
+    *ret_timing = response->timing;
+}
+
+const char *il_response_body(const struct il_response *response, size_t *ret_size)
+{
+    size_t size = il_bytes_size(&response->body);
+
+    if (ret_size != NULL) {
+        *ret_size = size;
+    }
+    return size > 0 ? il_bytes_data(&response->body) : "";
+}
+
+/* ---- reading it ---- */
+
+static size_t response_read_memory(struct il_response *response, void *buffer, size_t size)
+{
+    size_t left = il_bytes_size(&response->body) - response->body_read;
+    size_t part = (size_t)il_min_u64(left, size);
+
+    if (part > 0) {
+        memcpy(buffer, il_bytes_data(&response->body) + response->body_read, part);
+        response->body_read += part;
+    }
+    return part;
+}
+
+enum il_code il_response_read(struct il_response *response, void *buffer, size_t size,
+                              size_t *ret_size, struct il_error *err)
+{
+    if (response == NULL || buffer == NULL || size == 0 || ret_size == NULL) {
+        return il_fail(err, IL_EINVAL, "il_response_read: %s",
+                       response == NULL ? "response is NULL" : "the buffer has no room");
+    }
+    switch (response->state) {
+    case RESPONSE_WHOLE:
+        *ret_size = response_read_memory(response, buffer, size);
+        return IL_OK;
+    case RESPONSE_ENDED:
+        *ret_size = 0;
+        return IL_OK;
+    case RESPONSE_FAILED:
+        return il_fail(err, IL_EINVAL, "il_response_read: an earlier read of this body failed");
+    case RESPONSE_STREAMING:
+        break;
+    }
+    return response->stream != NULL ? bound_read(response, buffer, size, ret_size, err)
+                                    : exchange_read(response, buffer, size, ret_size, err);
+}

@@ -1,0 +1,678 @@
+/* client_test.c: the client over real sockets, with the default driver: what one program sees. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "client/client.h"
+#include "interloop/client.h"
+#include "lab/server.h"
+#include "rt/rt.h"
+#include "tests/check.h"
+
+static struct il_error err;
+static struct lab_server *server;
+static struct il_client *client;
+
+static void start(enum il_driver driver)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+
+    options.driver = driver;
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    CHECK_OK(il_client_new(&options, &client, &err));
+}
+
+static void stop(void)
+{
+    struct il_client_stats stats;
+
+    pool_validate(&client->pool);
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.calls, 0);
+    CHECK_EQ(stats.waiters, 0);
+    CHECK_EQ(stats.connections, stats.idle);
+    client = il_client_unref(client);
+    (void)il_sleep_ms(1); /* lets this thread's own loop close what is bound to it */
+    CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
+    lab_server_stop(server);
+}
+
+static const char *url(const char *path)
+{
+    static _Thread_local char text[256];
+
+    snprintf(text, sizeof(text), "http://127.0.0.1:%u%s", lab_server_port(server), path);
+    return text;
+}
+
+static void check_get(const char *path, int status, const char *body)
+{
+    struct il_response *response;
+
+    CHECK_OK(il_get(client, url(path), &response, &err));
+    CHECK_EQ(il_response_status(response), status);
+    if (body != NULL) {
+        CHECK_STR(il_response_body(response, NULL), body);
+    }
+    il_response_free(response);
+}
+
+static enum il_code get_code(const char *path)
+{
+    struct il_response *response;
+    enum il_code code = il_get(client, url(path), &response, &err);
+
+    if (code == IL_OK) {
+        il_response_free(response);
+    }
+    return code;
+}
+
+TEST(plain_thread_gets_a_response_and_reuses_the_connection)
+{
+    struct il_client_stats stats;
+
+    start(IL_DRIVER_CALLER);
+    for (int i = 0; i < 10; i++) {
+        check_get("/id/abc", 200, "abc");
+    }
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.connections_total, 1);
+    CHECK_EQ(stats.reuses_total, 9);
+    CHECK_EQ(stats.moves_total, 0);
+    stop();
+}
+
+static void get_in_task(void *arg)
+{
+    for (int i = 0; i < 20; i++) {
+        check_get("/id/task", 200, "task");
+        atomic_fetch_add((_Atomic int *)arg, 1);
+    }
+}
+
+TEST(tasks_of_both_kinds_of_runtime_share_one_client)
+{
+    struct il_runtime *multi, *current;
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_task *tasks[20];
+    _Atomic int count = 0;
+
+    start(IL_DRIVER_CALLER);
+    options.worker_count = 2;
+    CHECK_OK(il_runtime_new(&options, &multi, &err));
+    options = (struct il_runtime_options)IL_RUNTIME_OPTIONS_INIT;
+    options.kind = IL_RUNTIME_CURRENT_THREAD;
+    CHECK_OK(il_runtime_new(&options, &current, &err));
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(il_spawn(multi, "get", get_in_task, &count, &tasks[i], &err));
+    }
+    CHECK_OK(il_block_on(current, get_in_task, &count, &err));
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+        il_task_unref(tasks[i]);
+    }
+    CHECK_EQ(count, 420);
+    il_runtime_drop(current);
+    il_runtime_drop(multi);
+    stop();
+}
+
+static void *get_in_thread(void *arg)
+{
+    get_in_task(arg);
+    return NULL;
+}
+
+TEST(connection_that_rests_with_a_thread_that_has_ended_serves_another)
+{
+    struct il_client_stats stats;
+    _Atomic int count = 0;
+    pthread_t thread;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_EQ(pthread_create(&thread, NULL, get_in_thread, &count), 0);
+    pthread_join(thread, NULL);
+    check_get("/hello", 200, NULL);
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.connections_total, 1);
+    CHECK_EQ(stats.moves_total, 1);
+    stop();
+}
+
+static void get_once(void *arg)
+{
+    check_get("/hello", 200, NULL);
+}
+
+TEST(connection_of_a_parked_runtime_serves_another)
+{
+    for (int driver = 0; driver < 2; driver++) {
+        struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+        struct il_runtime *parked;
+        struct il_client_stats stats;
+        struct il_request *request;
+        struct il_response *response;
+        enum il_code code;
+
+        start((enum il_driver)driver);
+        options.kind = IL_RUNTIME_CURRENT_THREAD;
+        CHECK_OK(il_runtime_new(&options, &parked, &err));
+        CHECK_OK(il_block_on(parked, get_once, NULL, &err));
+        CHECK_OK(il_request_new("GET", url("/hello"), &request, &err));
+        CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_TOTAL, 50));
+        code = il_send(client, request, &response, &err);
+        if (driver == IL_DRIVER_CALLER) {
+            CHECK_OK(code);
+            il_response_free(response);
+            il_client_stats(client, &stats);
+            CHECK_EQ(stats.moves_total, 1);
+        } else { /* the bound driver hangs, as hyper does */
+            CHECK_EQ(code, IL_ETIMEDOUT);
+            CHECK_EQ(err.phase, IL_PHASE_DISPATCH);
+        }
+        il_request_free(request);
+        il_runtime_drop(parked);
+        stop();
+    }
+}
+
+TEST(methods_headers_and_bodies_arrive_as_sent)
+{
+    static const char *const methods[] = { "GET",   "POST",    "PUT",     "DELETE",
+                                           "PATCH", "OPTIONS", "PROPFIND" };
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        for (size_t i = 0; i < il_array_count(methods); i++) {
+            struct il_request *request;
+            struct il_response *response;
+            const char *body;
+
+            CHECK_OK(il_request_new(methods[i], url("/echo"), &request, &err));
+            CHECK_OK(il_request_add_header(request, "X-One", "eins", &err));
+            if (i > 0) {
+                CHECK_OK(il_request_set_body(request, "the body", 8, &err));
+            }
+            CHECK_OK(il_send(client, request, &response, &err));
+            body = il_response_body(response, NULL);
+            CHECK_CONTAINS(body, methods[i]);
+            CHECK_CONTAINS(body, "eins");
+            if (i > 0) {
+                CHECK_CONTAINS(body, "the body");
+            }
+            il_response_free(response);
+            il_request_free(request);
+        }
+        stop();
+    }
+}
+
+TEST(head_has_no_body)
+{
+    struct il_request *request;
+    struct il_response *response;
+    size_t size;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_OK(il_request_new("HEAD", url("/bytes/100"), &request, &err));
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(il_send(client, request, &response, &err));
+        (void)il_response_body(response, &size);
+        CHECK_EQ(size, 0);
+        il_response_free(response);
+    }
+    il_request_free(request);
+    stop();
+}
+
+TEST(bodies_of_every_framing_arrive_whole)
+{
+    static const char *const paths[] = { "/bytes/300000?seed=7", "/bytes/300000?seed=7&chunked=1",
+                                         "/bytes/300000?seed=7&close=1" };
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        for (size_t i = 0; i < il_array_count(paths); i++) {
+            struct il_response *response;
+            const char *body;
+            size_t size;
+
+            CHECK_OK(il_get(client, url(paths[i]), &response, &err));
+            body = il_response_body(response, &size);
+            CHECK_EQ(size, 300000);
+            CHECK(lab_pattern_matches(body, size, 7, 0));
+            il_response_free(response);
+        }
+        stop();
+    }
+}
+
+TEST(streamed_bodies_arrive_whole_in_pieces_of_any_size)
+{
+    static const char *const paths[] = { "/bytes/30000?seed=7", "/bytes/30000?seed=7&chunked=1",
+                                         "/bytes/30000?seed=7&close=1" };
+    static const size_t sizes[] = { 1, 1000, 100000 };
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        for (size_t i = 0; i < 9; i++) {
+            struct il_request *request;
+            struct il_response *response;
+            size_t offset = 0, got;
+            char buffer[100000];
+
+            CHECK_OK(il_request_new("GET", url(paths[i % 3]), &request, &err));
+            CHECK_OK(il_send_streaming(client, request, &response, &err));
+            do {
+                CHECK_OK(il_response_read(response, buffer, sizes[i / 3], &got, &err));
+                CHECK(lab_pattern_matches(buffer, got, 7, offset));
+                offset += got;
+            } while (got > 0);
+            CHECK_EQ(offset, 30000);
+            CHECK_OK(il_response_read(response, buffer, 1, &got, &err));
+            CHECK_EQ(got, 0);
+            il_response_free(response);
+            il_request_free(request);
+        }
+        stop();
+    }
+}
+
+struct hand_over {
+    struct il_response *response;
+    size_t offset;
+};
+
+static void start_streaming(void *arg)
+{
+    struct hand_over *hand_over = arg;
+    struct il_request *request;
+    char buffer[1000];
+    size_t got;
+
+    CHECK_OK(il_request_new("GET", url("/bytes/3000000?seed=9"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &hand_over->response, &err));
+    il_request_free(request);
+    CHECK_OK(il_response_read(hand_over->response, buffer, sizeof(buffer), &got, &err));
+    CHECK(lab_pattern_matches(buffer, got, 9, 0));
+    hand_over->offset = got;
+}
+
+TEST(response_begun_on_a_runtime_that_parks_or_goes_is_read_on_another)
+{
+    for (int is_dropped = 0; is_dropped < 2; is_dropped++) {
+        struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+        struct hand_over hand_over;
+        struct il_runtime *runtime;
+        static char buffer[10000];
+        size_t got;
+
+        start(IL_DRIVER_CALLER);
+        options.kind = IL_RUNTIME_CURRENT_THREAD;
+        CHECK_OK(il_runtime_new(&options, &runtime, &err));
+        CHECK_OK(il_block_on(runtime, start_streaming, &hand_over, &err));
+        if (is_dropped) {
+            runtime = il_runtime_drop(runtime);
+        }
+        do {
+            CHECK_OK(il_response_read(hand_over.response, buffer, sizeof(buffer), &got, &err));
+            CHECK(lab_pattern_matches(buffer, got, 9, hand_over.offset));
+            hand_over.offset += got;
+        } while (got > 0);
+        CHECK_EQ(hand_over.offset, 3000000);
+        il_response_free(hand_over.response);
+        runtime = il_runtime_drop(runtime);
+        stop();
+    }
+}
+
+TEST(response_that_is_not_read_to_its_end_costs_only_its_connection)
+{
+    for (int driver = 0; driver < 2; driver++) {
+        struct il_request *request;
+        struct il_response *response;
+
+        start((enum il_driver)driver);
+        CHECK_OK(il_request_new("GET", url("/bytes/3000000"), &request, &err));
+        for (int i = 0; i < 3; i++) {
+            CHECK_OK(il_send_streaming(client, request, &response, &err));
+            il_response_free(response);
+            check_get("/hello", 200, NULL);
+        }
+        il_request_free(request);
+        stop();
+    }
+}
+
+struct source {
+    size_t left, piece;
+    enum il_code fail;
+};
+
+static enum il_code source_read(void *arg, void *buffer, size_t size, size_t *ret_size)
+{
+    struct source *source = arg;
+
+    if (source->fail != IL_OK && source->left < 5000) {
+        return source->fail;
+    }
+    *ret_size = source->piece < source->left ? source->piece : source->left;
+    *ret_size = *ret_size < size ? *ret_size : size;
+    memset(buffer, 'x', *ret_size);
+    source->left -= *ret_size;
+    (void)il_sleep_ms(0);
+    return IL_OK;
+}
+
+TEST(body_from_a_source_is_sent_whole_sized_or_chunked)
+{
+    for (int i = 0; i < 2; i++) {
+        struct source source = { .left = 100000, .piece = 7001 };
+        struct il_request *request;
+        struct il_response *response;
+        size_t size;
+
+        start(IL_DRIVER_CALLER);
+        CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
+        CHECK_OK(il_request_set_body_source(request, source_read, &source,
+                                            i == 0 ? 100000 : IL_LENGTH_UNKNOWN, &err));
+        CHECK_OK(il_send(client, request, &response, &err));
+        CHECK_EQ(il_response_status(response), 200);
+        (void)il_response_body(response, &size);
+        CHECK(size >= 100000);
+        il_response_free(response);
+        il_request_free(request);
+        stop();
+    }
+}
+
+TEST(body_source_that_fails_or_lies_fails_the_request_by_name)
+{
+    struct il_request *request;
+    struct il_response *response;
+    struct source source = { .left = 100000, .piece = 5000, .fail = IL_ECLOSED };
+
+    start(IL_DRIVER_CALLER);
+    CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
+    CHECK_OK(il_request_set_body_source(request, source_read, &source, IL_LENGTH_UNKNOWN, &err));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ECLOSED);
+    source = (struct source){ .left = 100, .piece = 50 };
+    CHECK_OK(il_request_set_body_source(request, source_read, &source, 1000, &err));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_EREQUEST);
+    CHECK_CONTAINS(err.message, "ended after 100 of the 1000 bytes");
+    source = (struct source){ .left = 5000, .piece = 50 };
+    CHECK_OK(il_request_set_body_source(request, source_read, &source, 75, &err));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_EREQUEST);
+    il_request_free(request);
+    stop();
+}
+
+TEST(every_kind_of_bad_server_has_its_own_clear_error)
+{
+    static const struct {
+        const char *path;
+        enum il_code code;
+    } cases[] = {
+        { "/close", IL_EPEERCLOSED },
+        { "/garbage", IL_EPROTOCOL },
+        { "/huge-header/400000", IL_EHEADERSIZE },
+        { "/many-headers/6000", IL_EHEADERSIZE },
+        { "/conflict", IL_EPROTOCOL },
+        { "/bad-chunk", IL_EPROTOCOL },
+        { "/bytes/1000?cut_at=10", IL_EPEERCLOSED },
+        { "/bytes/1000?rst_at=10", IL_EPEERCLOSED },
+    };
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        for (size_t i = 0; i < il_array_count(cases); i++) {
+            enum il_code code = get_code(cases[i].path);
+
+            if (code != cases[i].code) {
+                check_fail(__FILE__, __LINE__, "%s: %s: %s", cases[i].path, il_code_name(code),
+                           err.message);
+            }
+            CHECK(err.message[0] != '\0');
+            check_get("/hello", 200, NULL); /* and the client goes on */
+        }
+        stop();
+    }
+}
+
+TEST(refused_connection_and_bad_url_have_their_own_errors)
+{
+    struct il_response *response;
+    uint16_t port;
+    char text[64];
+
+    start(IL_DRIVER_CALLER);
+    port = lab_server_port(server);
+    stop();
+    CHECK_OK(il_client_new(NULL, &client, &err));
+    snprintf(text, sizeof(text), "http://127.0.0.1:%u/", port);
+    CHECK_EQ(il_get(client, text, &response, &err), IL_ECONNECT);
+    CHECK_CONTAINS(err.message, "refused");
+    CHECK_EQ(il_get(client, "http://", &response, &err), IL_EURL);
+    CHECK_EQ(il_get(client, "gopher://x/", &response, &err), IL_EURL);
+    client = il_client_unref(client);
+}
+
+TEST(each_phase_has_its_time_limit_and_the_error_names_it)
+{
+    struct il_request *request;
+    struct il_response *response;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_OK(il_request_new("GET", url("/never"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_FIRST_BYTE, 20));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_FIRST_BYTE);
+    CHECK_EQ(err.limit_ms, 20);
+    CHECK_CONTAINS(err.message, "127.0.0.1");
+    il_request_free(request);
+
+    CHECK_OK(il_request_new("GET", url("/bytes/1000?pause_at=500&pause_ms=60000"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_READ, 20));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_READ);
+    il_request_free(request);
+
+    CHECK_OK(il_request_new("GET", url("/never"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_TOTAL, 20));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_CONTAINS(err.message, "total");
+    CHECK_EQ(il_request_set_timeout_ms(request, IL_PHASE_DONE, 20), IL_EINVAL);
+    il_request_free(request);
+
+    CHECK_OK(lab_server_accept_stop(server, &err));
+    CHECK_OK(il_request_new("GET", url("/hello"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_CONNECT, 20));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_CONNECT);
+    il_request_free(request);
+    lab_server_accept_resume(server);
+    stop();
+}
+
+TEST(idle_connection_that_the_server_closed_is_not_used)
+{
+    struct il_client_stats stats;
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        check_get("/hello", 200, NULL);
+        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+        CHECK_EQ(lab_server_close_idle(server, LAB_CLOSE_FIN), 1);
+        check_get("/hello", 200, NULL);
+        il_client_stats(client, &stats);
+        CHECK_EQ(stats.connections_total, 2);
+        stop();
+    }
+}
+
+TEST(unasked_bytes_on_an_idle_connection_are_never_taken_for_a_response)
+{
+    static const char forged[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        check_get("/id/mine", 200, "mine");
+        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+        CHECK_OK(lab_server_write(server, 1, forged, sizeof(forged) - 1, &err));
+        check_get("/id/mine", 200, "mine");
+        check_get("/extra", 200, NULL);
+        check_get("/id/mine", 200, "mine");
+        stop();
+    }
+}
+
+TEST(requests_beyond_the_limit_wait_for_a_connection)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime_options runtime_options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime *runtime;
+    struct il_task *tasks[30];
+    struct lab_server_counters counters;
+    _Atomic int count = 0;
+
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    options.connections_per_host_max = 3;
+    CHECK_OK(il_client_new(&options, &client, &err));
+    runtime_options.worker_count = 3;
+    CHECK_OK(il_runtime_new(&runtime_options, &runtime, &err));
+    for (int i = 0; i < 30; i++) {
+        CHECK_OK(il_spawn(runtime, "get", get_in_task, &count, &tasks[i], &err));
+    }
+    for (int i = 0; i < 30; i++) {
+        CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+        il_task_unref(tasks[i]);
+    }
+    CHECK_EQ(count, 600);
+    lab_server_counters(server, &counters);
+    CHECK(counters.accepted_count <= 3);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+struct outcome {
+    enum il_code code;
+    int status;
+    _Atomic int count;
+};
+
+static void on_done(void *arg, enum il_code code, struct il_response *response,
+                    const struct il_error *error)
+{
+    struct outcome *outcome = arg;
+
+    outcome->code = code;
+    outcome->status = response != NULL ? il_response_status(response) : 0;
+    il_response_free(response);
+    atomic_fetch_add(&outcome->count, 1);
+}
+
+static struct il_call *start_call(struct il_runtime *runtime, const char *path,
+                                  struct outcome *outcome)
+{
+    struct il_call_options options = IL_CALL_OPTIONS_INIT;
+    struct il_request *request;
+    struct il_call *call;
+
+    CHECK_OK(il_request_new("GET", url(path), &request, &err));
+    options.runtime = runtime;
+    options.on_done = on_done;
+    options.arg = outcome;
+    CHECK_OK(il_call_start(client, request, &options, &call, &err));
+    return call;
+}
+
+TEST(call_with_a_callback_is_answered_exactly_once_whatever_happens)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime *runtime;
+    struct outcome done = { IL_OK, 0, 0 }, cancelled = { IL_OK, 0, 0 }, evicted = { IL_OK, 0, 0 };
+    struct il_call *call, *never;
+    struct il_shutdown_report report;
+
+    start(IL_DRIVER_CALLER);
+    options.worker_count = 1;
+    CHECK_OK(il_runtime_new(&options, &runtime, &err));
+    call = start_call(runtime, "/hello", &done);
+    il_call_unref(call);
+    call = start_call(runtime, "/never", &cancelled);
+    il_call_cancel(call);
+    il_call_cancel(call);
+    never = start_call(runtime, "/never", &evicted);
+    while (done.count == 0 || cancelled.count == 0) {
+        usleep(100);
+    }
+    CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(5000)));
+    CHECK_EQ(il_runtime_shutdown(runtime, 0, &report, &err), IL_ETIMEDOUT);
+    CHECK_EQ(report.call_count, 1);
+    il_runtime_unref(runtime);
+    CHECK_EQ(done.code, IL_OK);
+    CHECK_EQ(done.status, 200);
+    CHECK_EQ(cancelled.code, IL_ECANCELED);
+    CHECK_EQ(evicted.code, IL_ESHUTDOWN);
+    CHECK_EQ(done.count, 1);
+    CHECK_EQ(cancelled.count, 1);
+    CHECK_EQ(evicted.count, 1);
+    il_call_cancel(never); /* too late, and harmless */
+    il_call_unref(never);
+    il_call_unref(call);
+    stop();
+}
+
+static void get_never(void *arg)
+{
+    *(enum il_code *)arg = get_code("/never");
+}
+
+TEST(cancelling_a_task_ends_its_request)
+{
+    struct il_runtime *runtime;
+    enum il_code code = IL_OK;
+    struct il_task *task;
+
+    for (int driver = 0; driver < 2; driver++) {
+        start((enum il_driver)driver);
+        CHECK_OK(il_runtime_new(NULL, &runtime, &err));
+        CHECK_OK(il_spawn(runtime, "never", get_never, &code, &task, &err));
+        CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(5000)));
+        il_task_cancel(task);
+        CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+        CHECK_EQ(code, IL_ECANCELED);
+        il_task_unref(task);
+        il_runtime_drop(runtime);
+        stop();
+    }
+}
+
+TEST(nothing_is_left_when_all_is_over)
+{
+    struct il_memory_use before, after;
+    struct rt_counts counts;
+
+    start(IL_DRIVER_CALLER); /* warms up what lives as long as the thread */
+    check_get("/hello", 200, NULL);
+    stop();
+    il_memory_use(&before);
+    for (int driver = 0; driver < 2; driver++) {
+        struct il_runtime *runtime;
+        _Atomic int count = 0;
+
+        start((enum il_driver)driver);
+        CHECK_OK(il_runtime_new(NULL, &runtime, &err));
+        CHECK_OK(il_block_on(runtime, get_in_task, &count, &err));
+        il_runtime_drop(runtime);
+        stop();
+    }
+    il_memory_use(&after);
+    rt_counts(&counts);
+    CHECK_EQ(counts.runtimes, 0);
+    CHECK_EQ(counts.tasks, 0);
+    CHECK_EQ(after.live_count, before.live_count);
+    CHECK_EQ(after.live_bytes, before.live_bytes);
+}
