@@ -12,7 +12,7 @@
 #define IL_CLIENT_CALL_H
 
 #include "client/client.h"
-#include "net/dial.h"
+#include "net/net.h"
 #include "rt/rt.h"
 
 struct bound_exchange; /* bound.c */

@@ -9,8 +9,7 @@
 #include "base/bytes.h"
 #include "client/conn.h"
 #include "client/pool.h"
-#include "http/h1_request.h"
-#include "http/url.h"
+#include "http/http.h"
 
 #define CLIENT_NAME_SIZE   32
 #define CLIENT_PHASE_COUNT (IL_PHASE_TOTAL + 1)

@@ -15,7 +15,7 @@
 
 #include "base/bytes.h"
 #include "client/pool.h"
-#include "http/h1_response.h"
+#include "http/http.h"
 #include "loop/loop.h"
 
 struct conn {
