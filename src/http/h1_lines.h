@@ -1,9 +1,10 @@
 /* h1_lines.h: the guard that runs over the lines of a header section before llhttp sees them.
  *
  * llhttp, even in strict mode, lets pass what the rules forbid and attackers like: a bare LF at the
- * end of the status line and of the section, empty lines before it, HTTP/0.9 and 2.0, headers
- * folded over several lines; and it knows no limits. The guard checks just that, at the speed of
- * memchr. Its answer does not depend on how the input is cut. Private to src/http. */
+ * end of the status line and of the section, empty lines before it, HTTP/0.9 and 2.0; and it knows
+ * no limits. The guard checks just that, at the speed of memchr. It also refuses headers folded
+ * over several lines, which RFC 9112 5.2 would have a client join: two parsers on the way may join
+ * them differently. Its answer does not depend on how the input is cut. Private to src/http. */
 #ifndef IL_HTTP_H1_LINES_H
 #define IL_HTTP_H1_LINES_H
 

@@ -1,7 +1,14 @@
-/* http.h: what src/http offers to the layers above: URLs, requests as bytes, responses from bytes.
- * Protocol only; no socket, no loop, no thread. */
-#ifndef IL_HTTP_H
-#define IL_HTTP_H
+/* http.h: what src/http offers the others: HTTP without I/O.
+ *
+ *     url.h          URLs taken apart, references resolved
+ *     headers.h      lists of header fields (the public half is interloop/http.h)
+ *     h1_request.h   what to send: heads, chunks
+ *     h1_response.h  what has come: heads, bodies, may the connection be used again
+ *
+ * Nothing here has a lock, a clock or a descriptor, calls back, or keeps what it is given; objects
+ * belong to whoever made them. h1_head.h and h1_lines.h are private to the folder. */
+#ifndef IL_HTTP_HTTP_H
+#define IL_HTTP_HTTP_H
 
 #include "http/h1_request.h"
 #include "http/h1_response.h"
