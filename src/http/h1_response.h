@@ -34,7 +34,7 @@ enum h1_event {
     H1_INFORMATIONAL, /* a 1xx head: status, reason, headers are valid until the next call */
     H1_HEAD,          /* the final head: status, reason, headers, framing are there to stay */
     H1_BODY,          /* step.body: some bytes of the body, never none */
-    H1_COMPLETE,      /* trailers and is_reusable are there too; once, with nothing consumed */
+    H1_COMPLETE,      /* once: trailers and is_reusable are there too */
 };
 
 struct h1_step {
