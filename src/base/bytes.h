@@ -16,9 +16,10 @@ struct il_bytes {
 void il_bytes_init(struct il_bytes *bytes);
 void il_bytes_deinit(struct il_bytes *bytes);
 
+/* What is held; may be NULL when that is nothing. */
 static inline const char *il_bytes_data(const struct il_bytes *bytes)
 {
-    return bytes->memory + bytes->begin;
+    return bytes->memory == NULL ? NULL : bytes->memory + bytes->begin;
 }
 
 static inline size_t il_bytes_size(const struct il_bytes *bytes)
@@ -40,7 +41,7 @@ IL_MUST_USE static inline enum il_code il_bytes_reserve(struct il_bytes *bytes, 
 /* Where the next bytes go; valid for as many as were reserved. Write there, then `added`. */
 static inline char *il_bytes_tail(struct il_bytes *bytes)
 {
-    return bytes->memory + bytes->end;
+    return bytes->memory == NULL ? NULL : bytes->memory + bytes->end;
 }
 
 static inline void il_bytes_added(struct il_bytes *bytes, size_t size)

@@ -8,6 +8,8 @@ TEST(bytes_come_out_in_the_order_they_went_in)
 
     il_bytes_init(&bytes);
     CHECK_EQ(il_bytes_size(&bytes), 0);
+    CHECK(il_bytes_data(&bytes) == NULL && il_bytes_tail(&bytes) == NULL);
+    CHECK(il_bytes_append(&bytes, NULL, 0) == IL_OK);
     for (int n = 0; n < 10000; n++) { /* goes in faster than it comes out, then empties */
         for (int i = 0; i < n % 7 && n < 5000; i++) {
             CHECK(il_bytes_append(&bytes, &in, 1) == IL_OK);
