@@ -23,6 +23,7 @@ var (
 	path        = flag.String("path", "/small", "what to ask for")
 	connections = flag.Int("connections", 1, "requests in flight")
 	requests    = flag.Int64("requests", 1, "in all")
+	warmUp      = flag.Int64("warm-up", 0, "how many of them are not in the window")
 	rate        = flag.Int64("rate", 0, "requests a second; 0: closed loop")
 	upload      = flag.Int("upload", 0, "bytes to send with each")
 )
@@ -57,6 +58,19 @@ func ticks(interval time.Duration) *os.File {
 	return os.NewFile(fd, "timer")
 }
 
+// usage is what the process had used at one moment.
+type usage struct{ userUs, systemUs, atNs int64 }
+
+var startedAt = time.Now()
+
+func takeUsage() usage {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		fail(err)
+	}
+	return usage{used.Utime.Nano() / 1000, used.Stime.Nano() / 1000, time.Since(startedAt).Nanoseconds()}
+}
+
 func fail(what interface{}) {
 	fmt.Fprintln(os.Stderr, "bench:", what)
 	os.Exit(1)
@@ -87,7 +101,7 @@ func exchange(client *http.Client, url string, payload []byte) int64 {
 	return size
 }
 
-func runClosed(one func() int64) {
+func runClosed(one func()) {
 	var started int64
 	var all sync.WaitGroup
 	for i := 0; i < *connections; i++ {
@@ -102,7 +116,7 @@ func runClosed(one func() int64) {
 	all.Wait()
 }
 
-func runOpen(one func() int64) []uint64 {
+func runOpen(one func()) []uint64 {
 	interval := time.Second / time.Duration(*rate)
 	due := make(chan time.Time, *requests)
 	histogram := make([]uint64, bucketCount)
@@ -157,22 +171,30 @@ func main() {
 	client := &http.Client{Transport: transport}
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", *port, *path)
 	payload := make([]byte, *upload)
-	var total int64
-	one := func() int64 {
-		size := exchange(client, url, payload)
-		atomic.AddInt64(&total, size)
-		return size
-	}
-	if *rate == 0 {
-		runClosed(one)
-		fmt.Printf("{\"requests\": %d, \"bytes\": %d}\n", *requests, total)
-		return
-	}
-	var buckets []string
-	for index, count := range runOpen(one) {
-		if count > 0 {
-			buckets = append(buckets, fmt.Sprintf("\"%d\": %d", index, count))
+	var total, completed int64
+	begin, end := takeUsage(), usage{}
+	one := func() {
+		atomic.AddInt64(&total, exchange(client, url, payload))
+		switch atomic.AddInt64(&completed, 1) {
+		case *warmUp:
+			begin = takeUsage()
+		case *requests:
+			end = takeUsage()
 		}
 	}
-	fmt.Printf("{\"requests\": %d, \"bytes\": %d, \"histogram\": {%s}}\n", *requests, total, strings.Join(buckets, ", "))
+	histogram := ""
+	if *rate == 0 {
+		runClosed(one)
+	} else {
+		var buckets []string
+		for index, count := range runOpen(one) {
+			if count > 0 {
+				buckets = append(buckets, fmt.Sprintf("\"%d\": %d", index, count))
+			}
+		}
+		histogram = fmt.Sprintf(", \"histogram\": {%s}", strings.Join(buckets, ", "))
+	}
+	window := fmt.Sprintf("{\"requests\": %d, \"user_us\": %d, \"system_us\": %d, \"wall_ns\": %d}", completed-*warmUp,
+		end.userUs-begin.userUs, end.systemUs-begin.systemUs, end.atNs-begin.atNs)
+	fmt.Printf("{\"requests\": %d, \"bytes\": %d, \"window\": %s%s}\n", completed, total, window, histogram)
 }

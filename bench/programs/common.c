@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NS_PER_S 1000000000u
+#define US_PER_S 1000000u
 
 void bench_fail(const char *what)
 {
@@ -34,6 +35,20 @@ uint64_t bench_now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+void bench_raise_file_limit(uint64_t wanted)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0) {
+        bench_fail("ask for the limit of open files");
+    }
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_max < wanted) {
+        errno = EMFILE;
+        bench_fail("open enough connections (raise `ulimit -Hn`)");
+    }
 }
 
 /* ---- options ---- */
@@ -58,6 +73,7 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
     static const struct option long_options[] = {
         { "port", required_argument, NULL, 'p' },
         { "path", required_argument, NULL, 'a' },
+        { "warm-up", required_argument, NULL, 'w' },
         { "mode", required_argument, NULL, 'm' },
         { "connections", required_argument, NULL, 'c' },
         { "requests", required_argument, NULL, 'n' },
@@ -89,6 +105,9 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
         case 'n':
             options->requests = parse_number(name, optarg, 1, UINT64_MAX / 2);
             break;
+        case 'w':
+            options->warm_up = parse_number(name, optarg, 0, UINT64_MAX / 2);
+            break;
         case 'r':
             options->rate = parse_number(name, optarg, 0, NS_PER_S);
             break;
@@ -104,11 +123,16 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
     }
     if (options->port == 0 || optind != argc) {
         fprintf(stderr,
-                "usage: %s --port P [--path /small] [--connections C] [--requests N] [--rate R] "
-                "[--upload BYTES] [--mode M] [--runtimes T]\n",
+                "usage: %s --port P [--path /small] [--connections C] [--requests N] [--warm-up W] "
+                "[--rate R] [--upload BYTES] [--mode M] [--runtimes T]\n",
                 argv[0]);
         exit(2);
     }
+    if (options->warm_up >= options->requests) {
+        fprintf(stderr, "bench: --warm-up must be less than --requests\n");
+        exit(2);
+    }
+    bench_raise_file_limit(options->connections + 64);
     options->is_close = strcmp(options->path, "/close") == 0;
 }
 
@@ -140,6 +164,7 @@ void plan_init(struct bench_plan *plan, const struct bench_options *options)
     if (options->rate > 0) {
         plan_arm_ticks(plan);
     }
+    usage_take(&plan->window_begin); /* without a warm-up */
 }
 
 void plan_on_tick(struct bench_plan *plan)
@@ -177,10 +202,30 @@ bool plan_wait_next(struct bench_plan *plan, uint64_t *ret_due_ns)
     return plan_next(plan, ret_due_ns);
 }
 
+void usage_take(struct usage *ret_usage)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_SELF, &usage) < 0) {
+        bench_fail("ask for the CPU time used");
+    }
+    ret_usage->user_us =
+        (uint64_t)usage.ru_utime.tv_sec * US_PER_S + (uint64_t)usage.ru_utime.tv_usec;
+    ret_usage->system_us =
+        (uint64_t)usage.ru_stime.tv_sec * US_PER_S + (uint64_t)usage.ru_stime.tv_usec;
+    ret_usage->at_ns = bench_now_ns();
+}
+
 void plan_complete(struct bench_plan *plan, uint64_t due_ns, uint64_t body_bytes)
 {
     plan->completed++;
     plan->body_bytes += body_bytes;
+    if (plan->completed == plan->options->warm_up) {
+        usage_take(&plan->window_begin);
+    }
+    if (plan->completed == plan->options->requests) {
+        usage_take(&plan->window_end);
+    }
     if (plan->histogram != NULL) {
         uint64_t now_ns = bench_now_ns();
 
@@ -195,9 +240,14 @@ bool plan_is_complete(const struct bench_plan *plan)
 
 void plan_print(const struct bench_plan *plan)
 {
+    const struct usage *begin = &plan->window_begin, *end = &plan->window_end;
     const char *comma = "";
 
     printf("{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64, plan->completed, plan->body_bytes);
+    printf(", \"window\": {\"requests\": %" PRIu64 ", \"user_us\": %" PRIu64
+           ", \"system_us\": %" PRIu64 ", \"wall_ns\": %" PRIu64 "}",
+           plan->completed - plan->options->warm_up, end->user_us - begin->user_us,
+           end->system_us - begin->system_us, end->at_ns - begin->at_ns);
     if (plan->histogram != NULL) {
         printf(", \"histogram\": {");
         for (size_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {

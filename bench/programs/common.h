@@ -32,10 +32,17 @@ struct bench_options {
     const char *mode;      /* programs that can do a thing in several ways; NULL: the first way */
     uint64_t connections;  /* at least 1 */
     uint64_t requests;     /* at least 1 */
+    uint64_t warm_up;      /* how many of them are not in the window */
     uint64_t rate;         /* requests a second; 0: closed loop */
     uint64_t upload_bytes; /* with each request, by PUT; 0: GET without a body */
     uint64_t runtimes;     /* only for programs that have runtimes */
     bool is_close;         /* the path is /close: a new connection for each request */
+};
+
+/* What the process had used at one moment. */
+struct usage {
+    uint64_t user_us, system_us;
+    uint64_t at_ns;
 };
 
 /* A plan: which request may start now, and what has come of those that did. */
@@ -43,6 +50,7 @@ struct bench_plan {
     const struct bench_options *options;
     uint64_t started, completed;
     uint64_t body_bytes;
+    struct usage window_begin, window_end;
     uint64_t due;         /* open loop: how many should have started by now */
     uint64_t start_ns;    /* open loop: when request 0 was due */
     uint64_t interval_ns; /* open loop: between one and the next */
@@ -53,7 +61,12 @@ struct bench_plan {
 /* Read the command line; explain and end the process when it is wrong. */
 void bench_parse(struct bench_options *options, int argc, char **argv);
 
+/* Begin; with --rate, the timer runs from now. */
 void plan_init(struct bench_plan *plan, const struct bench_options *options);
+
+/* Room for as many open descriptors as the system allows; ends the process if that is not enough.
+ */
+void bench_raise_file_limit(uint64_t wanted);
 
 /* May one more request start now? If so it counts as started, and `*ret_due_ns` is what to hand to
  * plan_complete(): the time at which it was due, or 0 in a closed loop. */
@@ -68,6 +81,9 @@ void plan_on_tick(struct bench_plan *plan);
 /* For loops that can do nothing else: wait until a request is due, then as plan_next(). False once
  * all have started. */
 bool plan_wait_next(struct bench_plan *plan, uint64_t *ret_due_ns);
+
+/* What the process, all its threads, has used by now. */
+void usage_take(struct usage *ret_usage);
 
 /* Print the result line. */
 void plan_print(const struct bench_plan *plan);

@@ -29,7 +29,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -387,7 +386,6 @@ static void server_run(int listen_fd)
 int main(int argc, char **argv)
 {
     uint16_t port = 0;
-    struct rlimit files;
 
     if (argc == 3 && strcmp(argv[1], "--port") == 0) {
         port = (uint16_t)atoi(argv[2]);
@@ -396,9 +394,6 @@ int main(int argc, char **argv)
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
+    bench_raise_file_limit(1024);
     server_run(server_listen(port));
 }

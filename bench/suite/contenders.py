@@ -21,7 +21,8 @@ class Contender:
         self.label = label
         self.program = program
         self.mode = mode
-        self.is_timed = False  # told how long to run, not how many requests to make
+        self.is_timed = False    # told how long to run, not how many requests to make
+        self.has_window = True   # says itself what it had used when warm; see measure.py
         self.parse = measure.parse_result_line
 
     def path(self, build):
@@ -31,9 +32,9 @@ class Contender:
         """None, or why it cannot take part."""
         return None if os.path.exists(self.path(build)) else "not built (see the notices of tools/bench)"
 
-    def command(self, build, port, workload, requests):
+    def command(self, build, port, workload, requests, warm_up=0):
         words = [self.path(build), "--port", str(port), "--path", workload.path,
-                 "--connections", str(workload.connections), "--requests", str(requests)]
+                 "--connections", str(workload.connections), "--requests", str(requests), "--warm-up", str(warm_up)]
         if workload.upload:
             words += ["--upload", str(workload.upload)]
         if workload.rate:
@@ -51,12 +52,13 @@ class Wrk(Contender):
     def __init__(self):
         super().__init__("wrk", "peer", "wrk", "wrk")
         self.is_timed = True
+        self.has_window = False
         self.parse = measure.parse_wrk
 
     def path(self, build):
         return shutil.which("wrk") or "/usr/bin/wrk"
 
-    def command(self, build, port, workload, seconds):
+    def command(self, build, port, workload, seconds, warm_up=0):
         return [self.path(build), "-t1", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "30s",
                 f"http://127.0.0.1:{port}{workload.path}"]
 
@@ -64,12 +66,13 @@ class Wrk(Contender):
 class H2load(Contender):
     def __init__(self):
         super().__init__("h2load", "peer", "h2load --h1", "h2load")
+        self.has_window = False
         self.parse = measure.parse_h2load
 
     def path(self, build):
         return shutil.which("h2load") or "/usr/bin/h2load"
 
-    def command(self, build, port, workload, requests):
+    def command(self, build, port, workload, requests, warm_up=0):
         return [self.path(build), "--h1", "-t1", f"-c{workload.connections}", f"-n{requests}",
                 f"http://127.0.0.1:{port}{workload.path}"]
 
@@ -77,6 +80,13 @@ class H2load(Contender):
 ALL = [
     Contender("floor-blocking", "floor", "floor: blocking socket", "floor_blocking"),
     Contender("floor-epoll", "floor", "floor: bare epoll loop", "floor_epoll"),
+    Contender("il-thread", "interloop", "interloop, plain thread", "il_client", "thread"),
+    Contender("il-task", "interloop", "interloop, a task each", "il_client", "task"),
+    Contender("il-call", "interloop", "interloop, callbacks", "il_client", "call"),
+    Contender("il-own", "interloop", "a client for each runtime", "il_runtimes", "own"),
+    Contender("il-shared", "interloop", "one client for all", "il_runtimes", "shared"),
+    Contender("il-same", "interloop", "the same runtime again", "il_across", "same"),
+    Contender("il-across", "interloop", "another runtime than before", "il_across", "across"),
     Wrk(),
     H2load(),
     Contender("curl-easy", "peer", "libcurl, easy", "peer_curl_easy"),

@@ -38,6 +38,14 @@ def _user_us(workload, name):
     return measure
 
 
+def _difference_us(workload, name, base):
+    return lambda results: results[workload][name]["cpu_us"].median - results[workload][base]["cpu_us"].median
+
+
+def _kib(workload, name):
+    return lambda results: results[workload][name]["bytes_per_request"].median / KIB
+
+
 CURL = ("curl-multi", "curl-socket")
 
 ALL = [
@@ -51,6 +59,11 @@ ALL = [
     Goal("9,000 in flight: CPU over the bare epoll loop's", 1.15, "×", _ratio("get-9000", "il-task")),
     Goal("one at a time: CPU over a blocking socket's", 1.05, "×", _ratio("get-1", "il-thread")),
     Goal("10 MB bodies: CPU over a bare recv loop's", 1.05, "×", _ratio("download", "il-thread")),
+    Goal("one client for 4 runtimes: CPU over that of a client for each", 1.10, "×",
+         _ratio("runtimes-4", "il-shared")),
+    Goal("a connection that another runtime used last: CPU more", 3.0, "µs",
+         _difference_us("across", "il-across", "il-same")),
+    Goal("in flight, callbacks: memory of a request", 4.0, "KiB", _kib("held-10k", "il-call")),
 ]
 
 

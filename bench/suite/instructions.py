@@ -23,8 +23,10 @@ TIMEOUT_S = 300
 
 # What is kept, by workload. Floors are there to show that the harness has not changed.
 KEPT = {
-    "get-1": ["floor-blocking", "floor-epoll"],
-    "get-64": ["floor-epoll"],
+    "get-1": ["floor-blocking", "floor-epoll", "il-thread", "il-task", "il-call"],
+    "get-64": ["floor-epoll", "il-task", "il-call"],
+    "close": ["floor-epoll", "il-task", "il-call"],
+    "across": ["il-same", "il-across"],
 }
 # What is only measured, for comparison.
 PEERS = {

@@ -1,9 +1,10 @@
 """measure: run one program once, from outside, and say what it used.
 
-CPU is what the kernel charged to the client's process, all threads, from its start to its end (wait4).
-Starting up, connecting and the first request on each connection are in that, so every program runs
-twice, short and long, and the difference is what the requests between the two cost. The same is done
-for every program, in whatever language, whether or not it is ours.
+CPU is what the kernel charged to the client's process, all threads. Starting, connecting, the first
+requests and tearing down are not what is asked for. Our programs say what they had been charged when
+warm and when done (`window`, see programs/common.h), which is held against what the kernel tells us
+(wait4): it cannot be more. Programs that are not ours run twice, short and long, and the difference is
+taken.
 """
 import json
 import os
@@ -55,6 +56,7 @@ class Sample:
         self.wall_s = wall_s
         self.user_s = user_s
         self.system_s = system_s
+        self.window = None         # a Sample of the requests after the warm-up
         self.histogram = None      # with a rate: {bucket: count}
         self.extra = {}            # whatever else the program's result line says
         self.peak_pss_bytes = None  # when memory was watched
@@ -124,6 +126,8 @@ def run(command, cpus, parse, timeout_s, watch_memory=False):
     requests, body_bytes, extra = parse(output)
     sample = Sample(requests, body_bytes, wall_s, usage.ru_utime, usage.ru_stime)
     sample.extra = extra
+    if "window" in extra:
+        sample.window = parse_window(extra.pop("window"), sample)
     if "histogram" in extra:
         sample.histogram = {int(index): count for index, count in extra.pop("histogram").items()}
     if watch:
@@ -133,6 +137,14 @@ def run(command, cpus, parse, timeout_s, watch_memory=False):
 
 
 # ---- what programs print ----
+
+
+def parse_window(window, whole):
+    part = Sample(window["requests"], None, window["wall_ns"] / 1e9, window["user_us"] / 1e6,
+                  window["system_us"] / 1e6)
+    if part.user_s + part.system_s > whole.user_s + whole.system_s + 1e-3 or part.wall_s > whole.wall_s:
+        raise Failed(f"a program claims more than the kernel charged it with: {window}")
+    return part
 
 
 def parse_result_line(output):

@@ -5,7 +5,7 @@ from suite.rounds import FLOOR_AGAIN
 
 
 def label(name):
-    return "the floor once more: this much is noise" if name == FLOOR_AGAIN else CONTENDERS[name].label
+    return "the first once more: this much is noise" if name == FLOOR_AGAIN else CONTENDERS[name].label
 
 
 def number(value):
@@ -51,7 +51,7 @@ def cpu_table(rows):
         lines.append([_emphasized(name, label(name)), with_range(row["cpu_us"]),
                       number(row["cpu_us"].median * row["user_share"]),
                       number(row["cpu_us"].median * (1 - row["user_share"])), ratio_text(row), number(row["per_second"].median)])
-    return _table(["", "CPU µs a request", "user", "system", "× floor", "requests/s"], lines)
+    return _table(["", "CPU µs a request", "user", "system", "× the first", "requests/s"], lines)
 
 
 def latency_table(rows):

@@ -50,7 +50,8 @@ class Contest:
     def run(self, server, name, count, workload=None):
         workload = workload or self.workload
         contender = self.contender(name)
-        command = contender.command(self.settings.build, server.port, workload, count)
+        command = contender.command(self.settings.build, server.port, workload, count,
+                                    min(workload.warm_up(), count - 1))
         cores = self.settings.cores
         cpus = [cores.client] if not workload.uses_all_cores else sorted({cores.client, cores.server})
         server_before_s = server.cpu_s()
@@ -62,6 +63,9 @@ class Contest:
         if not contender.is_timed and sample.requests != count:
             raise measure.Failed(f"{name}: made {sample.requests} requests, not {count}")
         return sample
+
+    def needs_short(self, name):
+        return self.workload.kind == "memory" or not self.contender(name).has_window
 
     def run_short(self, server, name):
         """All that a run costs besides the requests that are to be measured."""
@@ -82,10 +86,12 @@ class Contest:
             return int(workload.rate * max(1, seconds))
         if self.contender(name).is_timed:
             return WRK_SHORT_S + max(1, round(seconds))
-        short = self.run_short(server, name)
-        pilot = self.run(server, name, workload.connections + workload.pilot)
-        per_request_s = max(1e-7, (pilot.wall_s - short.wall_s) / workload.pilot)
-        return workload.connections + max(workload.pilot // 2, int(seconds / per_request_s))
+        pilot = self.run(server, name, workload.warm_up() + workload.pilot)
+        warm = pilot.window
+        if warm is None:
+            warm = pilot.minus(self.run_short(server, name))
+        per_request_s = max(1e-7, warm.wall_s / warm.requests)
+        return workload.warm_up() + max(workload.pilot // 2, int(seconds / per_request_s))
 
     # ---- all of them ----
 
@@ -109,7 +115,8 @@ class Contest:
             server_before_s = server.cpu_s()
             for name in names:
                 try:
-                    self.shorts[name].append(self.run_short(server, name))
+                    if self.needs_short(name):
+                        self.shorts[name].append(self.run_short(server, name))
                     self.samples[name].append(self.run(server, name, self.requests[name]))
                 except measure.Failed as error:
                     self.drop(name, error)
@@ -118,15 +125,16 @@ class Contest:
 
     # ---- what came of it ----
 
-    def differences(self, name):
-        """Long minus short, per round. The short run is taken at its median over the rounds: it is brief,
-        so one of them alone says little."""
-        shorts = self.shorts[name]
+    def warm(self, name):
+        """What the requests after the warm-up used, per round: as the program says, or long minus short.
+        The short run is taken at its median over the rounds: it is brief, so one alone says little."""
+        samples, shorts = self.samples[name], self.shorts[name]
+        if not shorts:
+            return [sample.window for sample in samples]
         requests, wall_s, user_s, system_s = (
             statistics.median([getattr(short, field) for short in shorts])
             for field in ("requests", "wall_s", "user_s", "system_s"))
-        typical = measure.Sample(requests, None, wall_s, user_s, system_s)
-        return [sample.minus(typical) for sample in self.samples[name]]
+        return [sample.minus(measure.Sample(requests, None, wall_s, user_s, system_s)) for sample in samples]
 
     def rows(self):
         rows = {}
@@ -143,11 +151,11 @@ class Contest:
         return rows
 
     def cpu_row(self, name):
-        differences = self.differences(name)
+        warm = self.warm(name)
         row = {
-            "cpu_us": statistics.Spread((d.user_s + d.system_s) / d.requests * 1e6 for d in differences),
+            "cpu_us": statistics.Spread((w.user_s + w.system_s) / w.requests * 1e6 for w in warm),
             "user_share": self.user_share(name),
-            "per_second": statistics.Spread(d.requests / d.wall_s for d in differences),
+            "per_second": statistics.Spread(w.requests / w.wall_s for w in warm),
         }
         for percent in PERCENTILES if self.workload.rate else ():
             row[f"p{percent}_us"] = statistics.Spread(
@@ -157,8 +165,9 @@ class Contest:
     def user_share(self, name):
         """The kernel knows a process's CPU time to the nanosecond, but splits it into user and system by
         where it was at the clock's ticks. So the split is taken over all rounds together."""
-        user_s = sum(sample.user_s for sample in self.samples[name])
-        return user_s / (user_s + sum(sample.system_s for sample in self.samples[name]))
+        parts = [sample.window or sample for sample in self.samples[name]]
+        user_s = sum(part.user_s for part in parts)
+        return user_s / (user_s + sum(part.system_s for part in parts))
 
     def memory_row(self, name):
         """Per request in flight: what the process grew by, from one request to all of them."""

@@ -23,6 +23,10 @@ class Workload:
         self.quick = quick    # who takes part with --quick; None: the workload is left out then
         self.uses_all_cores = uses_all_cores
 
+    def warm_up(self):
+        """Requests that are not counted: two on each connection, and a tenth of the pilot's."""
+        return 2 * self.connections + self.pilot // 10
+
     def body_bytes_per_request(self):
         """What an honest client must have counted; the answer to an upload is the small one."""
         if self.path.startswith("/bytes/"):
@@ -30,34 +34,43 @@ class Workload:
         return len("hello world\n")
 
 
-ONE = ["floor-blocking", "floor-epoll", "wrk", "h2load", "curl-easy", "curl-multi", "curl-socket", "soup-sync",
-       "soup-async", "hyper", "reqwest", "go"]
-MANY = ["floor-epoll", "wrk", "h2load", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
+ONE = ["floor-blocking", "floor-epoll", "il-thread", "il-task", "il-call", "wrk", "h2load", "curl-easy", "curl-multi", "curl-socket",
+       "soup-sync", "soup-async", "hyper", "reqwest", "go"]
+MANY = ["floor-epoll", "il-task", "il-call", "wrk", "h2load", "curl-multi", "curl-socket", "soup-async", "hyper",
+        "reqwest", "go"]
 # libsoup opens 2,000 connections in a minute, and that grows with the square: not above 64 at a time.
 VERY_MANY = [name for name in MANY if name != "soup-async"]
-BULK = ["floor-blocking", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
-HELD = ["floor-epoll", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
-CLOSING = ["floor-epoll", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
-PACED = ["floor-epoll", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
+BULK = ["floor-blocking", "il-thread", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
+HELD = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
+           "go"]
+PACED = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
 
 ALL = [
     Workload("get-1", "small GETs, one at a time", ONE,
-             quick=["floor-blocking", "curl-easy", "hyper"]),
+             quick=["floor-blocking", "il-thread", "curl-easy", "hyper"]),
     Workload("get-64", "small GETs, 64 in flight", MANY, connections=64, pilot=10000,
-             quick=["floor-epoll", "wrk", "curl-multi", "hyper"]),
+             quick=["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "hyper"]),
     Workload("get-1024", "small GETs, 1,024 in flight", VERY_MANY, connections=1024, pilot=10000),
     Workload("get-9000", "small GETs, 9,000 in flight", VERY_MANY, connections=9000, pilot=18000),
     Workload("download", "10 MB bodies, one at a time", BULK, path=f"/bytes/{HUGE}", pilot=10,
-             quick=["floor-blocking", "curl-easy"]),
+             quick=["floor-blocking", "il-thread", "curl-easy"]),
     Workload("upload", "10 MB uploads, one at a time", BULK, path="/sink", upload=HUGE, pilot=10),
     Workload("close", "a new connection for each request, 64 in flight", CLOSING, path="/close", connections=64,
-             pilot=1000, quick=["floor-epoll", "curl-multi"]),
+             pilot=1000, quick=["floor-epoll", "il-task", "curl-multi"]),
     Workload("paced-10k", "10,000 small GETs a second, at most 64 in flight", PACED, connections=64, rate=10_000,
-             kind="latency", quick=["floor-epoll", "curl-multi", "hyper"]),
+             kind="latency", quick=["floor-epoll", "il-call", "curl-multi", "hyper"]),
     Workload("paced-40k", "40,000 small GETs a second, at most 64 in flight", PACED, connections=64, rate=40_000,
              kind="latency"),
     Workload("held-10k", "10,000 requests in flight, answered a second after the last has come", HELD,
              path="/hold/10000/1000", connections=10_000, kind="memory",
-             quick=["floor-epoll", "curl-multi"]),
+             quick=["floor-epoll", "il-task", "curl-multi"]),
+    Workload("across", "small GETs, one at a time, on one connection that two runtimes use in turn",
+             ["il-same", "il-across"], quick=["il-same", "il-across"]),
+] + [
+    Workload(f"runtimes-{count}", f"small GETs, 64 in flight, by {count} runtimes", ["il-own", "il-shared"],
+             connections=64, runtimes=count, pilot=10000, uses_all_cores=True,
+             quick=["il-own", "il-shared"] if count == 4 else None)
+    for count in (2, 4, 16)
 ]
 BY_NAME = {workload.name: workload for workload in ALL}

@@ -15,12 +15,13 @@ pub struct Options {
     pub path: String,
     pub connections: usize,
     pub requests: u64,
+    pub warm_up: u64,
     pub rate: u64,
     pub upload: usize,
 }
 
 pub fn parse() -> Options {
-    let mut options = Options { port: 0, path: "/small".into(), connections: 1, requests: 1, rate: 0, upload: 0 };
+    let mut options = Options { port: 0, path: "/small".into(), connections: 1, requests: 1, warm_up: 0, rate: 0, upload: 0 };
     let args: Vec<String> = std::env::args().skip(1).collect();
 
     for pair in args.chunks(2) {
@@ -31,6 +32,7 @@ pub fn parse() -> Options {
             "--path" => options.path = value.clone(),
             "--connections" => options.connections = number() as usize,
             "--requests" => options.requests = number(),
+            "--warm-up" => options.warm_up = number(),
             "--rate" => options.rate = number(),
             "--upload" => options.upload = number() as usize,
             other => panic!("unknown option {}", other),
@@ -100,11 +102,44 @@ async fn wait_ticks(ticks: &AsyncFd<Ticks>) -> u64 {
 
 /* ---- the plan ---- */
 
+/// What the process had used at one moment.
+#[derive(Clone, Copy)]
+struct Usage {
+    user_us: u64,
+    system_us: u64,
+    at_ns: u64,
+}
+
+fn usage() -> Usage {
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let asked = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    assert!(asked == 0, "ask for the CPU time used");
+    Usage { user_us: us(usage.ru_utime), system_us: us(usage.ru_stime), at_ns: now_ns() }
+}
+
 struct Plan {
+    requests: u64,
+    warm_up: u64,
     started: u64,
     completed: u64,
     body_bytes: u64,
+    begin: Usage,
+    end: Usage,
     histogram: Vec<u64>, /* empty in a closed loop */
+}
+
+impl Plan {
+    fn complete(&mut self, size: u64) {
+        self.completed += 1;
+        self.body_bytes += size;
+        if self.completed == self.warm_up {
+            self.begin = usage();
+        }
+        if self.completed == self.requests {
+            self.end = usage();
+        }
+    }
 }
 
 fn print(plan: &Plan) {
@@ -116,7 +151,15 @@ fn print(plan: &Plan) {
         true => String::new(),
         false => format!(", \"histogram\": {{{}}}", buckets.join(", ")),
     };
-    println!("{{\"requests\": {}, \"bytes\": {}{}}}", plan.completed, plan.body_bytes, histogram);
+    let window = format!(
+        "{{\"requests\": {}, \"user_us\": {}, \"system_us\": {}, \"wall_ns\": {}}}",
+        plan.completed - plan.warm_up,
+        plan.end.user_us - plan.begin.user_us,
+        plan.end.system_us - plan.begin.system_us,
+        plan.end.at_ns - plan.begin.at_ns
+    );
+    let (completed, bytes) = (plan.completed, plan.body_bytes);
+    println!("{{\"requests\": {}, \"bytes\": {}, \"window\": {}{}}}", completed, bytes, window, histogram);
 }
 
 async fn run_closed<F, R>(options: &Options, plan: Rc<RefCell<Plan>>, request: Rc<F>)
@@ -132,9 +175,7 @@ where
                 while plan.borrow().started < requests {
                     plan.borrow_mut().started += 1;
                     let size = request().await;
-                    let mut plan = plan.borrow_mut();
-                    plan.completed += 1;
-                    plan.body_bytes += size;
+                    plan.borrow_mut().complete(size);
                 }
             })
         })
@@ -166,8 +207,7 @@ where
                 let _place = places.acquire().await.expect("the semaphore is open");
                 let size = request().await;
                 let mut plan = plan.borrow_mut();
-                plan.completed += 1;
-                plan.body_bytes += size;
+                plan.complete(size);
                 plan.histogram[histogram_index(now_ns().saturating_sub(start_ns + i * interval_ns))] += 1;
                 completed.notify_one();
             });
@@ -186,7 +226,16 @@ where
     R: Future<Output = u64> + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime");
-    let plan = Rc::new(RefCell::new(Plan { started: 0, completed: 0, body_bytes: 0, histogram: Vec::new() }));
+    let plan = Rc::new(RefCell::new(Plan {
+        requests: options.requests,
+        warm_up: options.warm_up,
+        started: 0,
+        completed: 0,
+        body_bytes: 0,
+        begin: usage(),
+        end: usage(),
+        histogram: Vec::new(),
+    }));
 
     runtime.block_on(LocalSet::new().run_until(async {
         let request = Rc::new(make_request());
