@@ -1,7 +1,7 @@
 /* raw_client.c: the client of the lab server's own tests: sockets, poll, and no library. */
 #include "lab/raw_client.h"
 
-#include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,10 +10,131 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/base.h"
 #include "tests/check.h"
+
+/* ---- what a server leaves behind ---- */
+
+static size_t raw_count_entries(const char *path, bool (*is_counted)(const char *name))
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    size_t count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        count += is_counted(entry->d_name);
+    }
+    CHECK(closedir(dir) == 0);
+    return count;
+}
+
+static bool raw_is_fd(const char *name)
+{
+    return name[0] != '.';
+}
+
+/* By name, since a sanitizer may start a thread of its own when the first other one starts. */
+static bool raw_is_server_thread(const char *name)
+{
+    char path[300], comm[32];
+    bool is_ours;
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", name);
+    file = fopen(path, "r");
+    if (file == NULL) {
+        return false; /* ended since it was listed */
+    }
+    is_ours = fgets(comm, sizeof(comm), file) != NULL && strcmp(comm, "lab-server\n") == 0;
+    (void)fclose(file);
+    return is_ours;
+}
+
+void raw_census(struct raw_census *ret_census)
+{
+    struct il_memory_use use;
+
+    il_memory_use(&use);
+    *ret_census = (struct raw_census){
+        .fd_count = raw_count_entries("/proc/self/fd", raw_is_fd),
+        .thread_count = raw_count_entries("/proc/self/task", raw_is_server_thread),
+        .live_count = use.live_count,
+        .live_bytes = use.live_bytes,
+    };
+}
+
+void raw_check_nothing_left(const struct raw_census *before)
+{
+    struct timespec nap = { .tv_nsec = 1000000 };
+    uint64_t deadline_ns = raw_soon();
+    struct raw_census after;
+
+    raw_census(&after);
+    while (after.thread_count != before->thread_count && lab_in_ms(0) < deadline_ns) {
+        /* A joined thread may still be listed: the kernel unlinks it a moment later. */
+        (void)nanosleep(&nap, NULL);
+        raw_census(&after);
+    }
+    CHECK_EQ(after.thread_count, before->thread_count);
+    CHECK_EQ(after.fd_count, before->fd_count);
+    CHECK_EQ(after.live_count, before->live_count);
+    CHECK_EQ(after.live_bytes, before->live_bytes);
+}
+
+static struct raw_census raw_before_start;
+
+struct lab_server *raw_server_start(const struct lab_server_options *options)
+{
+    struct lab_server *server;
+    struct il_error err;
+
+    raw_census(&raw_before_start);
+    CHECK_OK(lab_server_start(options, &server, &err));
+    return server;
+}
+
+void raw_server_stop(struct lab_server *server)
+{
+    struct lab_server_counters c;
+
+    lab_server_counters(server, &c);
+    CHECK_EQ(c.accepted_count, c.closed_count + c.open_count);
+    CHECK_EQ(c.open_count,
+             c.idle_count + c.receiving_count + c.answering_count + c.lingering_count);
+    CHECK(c.request_count >= c.answered_count + c.dropped_count + c.abandoned_count);
+    CHECK(c.request_count <= c.answered_count + c.dropped_count + c.abandoned_count +
+                                 c.answering_count + c.receiving_count);
+    lab_server_stop(server);
+    raw_check_nothing_left(&raw_before_start);
+}
+
+void raw_need_fds(size_t count)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (limit.rlim_cur >= count) {
+        return;
+    }
+    if (limit.rlim_max < count) {
+        check_skip("not enough file descriptors allowed");
+    }
+    limit.rlim_cur = count;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+uint64_t raw_soon(void)
+{
+    return lab_in_ms(RAW_DEADLINE_MS);
+}
+
+/* ---- the client ---- */
 
 static void raw_wait(const struct raw *raw, short events, const char *what)
 {
@@ -29,15 +150,17 @@ static void raw_wait(const struct raw *raw, short events, const char *what)
     }
 }
 
-struct raw *raw_open_stalling(struct lab_server *server)
+static struct raw *raw_connect(uint16_t port)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(lab_server_port(server)) };
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
     struct raw *raw = calloc(1, sizeof(*raw));
+    int on = 1;
 
     CHECK(raw != NULL);
-    CHECK(inet_pton(AF_INET, lab_server_address(server), &to.sin_addr) == 1);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     raw->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     CHECK(raw->fd >= 0);
+    CHECK(setsockopt(raw->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
     CHECK(connect(raw->fd, (struct sockaddr *)&to, sizeof(to)) == 0 || errno == EINPROGRESS);
     return raw;
 }
@@ -57,18 +180,45 @@ void raw_wait_connected(struct raw *raw)
     CHECK(raw_is_connected(raw));
 }
 
-struct raw *raw_open(struct lab_server *server)
+struct raw *raw_open_stalling(struct lab_server *server)
 {
-    struct raw *raw = raw_open_stalling(server);
+    return raw_connect(lab_server_port(server));
+}
+
+struct raw *raw_open_port(uint16_t port)
+{
+    struct raw *raw = raw_connect(port);
 
     raw_wait_connected(raw);
     return raw;
+}
+
+struct raw *raw_open(struct lab_server *server)
+{
+    return raw_open_port(lab_server_port(server));
 }
 
 void raw_close(struct raw *raw)
 {
     CHECK(close(raw->fd) == 0);
     free(raw);
+}
+
+void raw_reset(struct raw *raw)
+{
+    struct linger reset = { .l_onoff = 1 };
+
+    CHECK(setsockopt(raw->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+    raw_close(raw);
+}
+
+uint16_t raw_port(const struct raw *raw)
+{
+    struct sockaddr_in own;
+    socklen_t size = sizeof(own);
+
+    CHECK(getsockname(raw->fd, (struct sockaddr *)&own, &size) == 0);
+    return ntohs(own.sin_port);
 }
 
 size_t raw_send_some(struct raw *raw, const void *data, size_t size)

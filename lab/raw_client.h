@@ -35,13 +35,37 @@ struct raw_answer {
     char body[65536 + 1];       /* NUL-terminated; of larger bodies the beginning */
 };
 
+/* Start a server; stop it, and check that no descriptor, thread or byte is left of it. All clients
+ * must be closed before. One server at a time. `options` may be NULL. */
+struct lab_server *raw_server_start(const struct lab_server_options *options);
+void raw_server_stop(struct lab_server *server);
+
+/* How many descriptors, threads, allocations the process has. */
+struct raw_census {
+    size_t fd_count;
+    size_t thread_count; /* of lab servers */
+    uint64_t live_count;
+    uint64_t live_bytes;
+};
+void raw_census(struct raw_census *ret_census);
+void raw_check_nothing_left(const struct raw_census *before);
+
+/* Raise the limit of open descriptors to `count`; skips the test where that is not allowed. */
+void raw_need_fds(size_t count);
+
+/* RAW_DEADLINE_MS from now. */
+uint64_t raw_soon(void);
+
 /* Connect to the server. The caller closes. */
 struct raw *raw_open(struct lab_server *server);
+struct raw *raw_open_port(uint16_t port); /* of a server in another process */
 /* As raw_open, for a port that need not accept: returns at once, connected or not. */
 struct raw *raw_open_stalling(struct lab_server *server);
 bool raw_is_connected(const struct raw *raw);
 void raw_wait_connected(struct raw *raw);
 void raw_close(struct raw *raw);
+void raw_reset(struct raw *raw);          /* closes by RST */
+uint16_t raw_port(const struct raw *raw); /* our own */
 
 void raw_send(struct raw *raw, const char *text);
 void raw_send_bytes(struct raw *raw, const void *data, size_t size);

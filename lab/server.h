@@ -166,7 +166,8 @@ enum il_code lab_server_close(struct lab_server *server, uint64_t number, enum l
                               struct il_error *err);
 
 /* Write bytes that nobody asked for onto a connection that sends nothing else at the moment.
- * IL_EINVAL: it is not open. IL_EAGAIN: it is sending, or its socket took only part. */
+ * IL_EINVAL: it is not open. IL_EAGAIN: it is sending, or its socket took only part. IL_ESYS: it
+ * took nothing, because the client is gone. */
 enum il_code lab_server_write(struct lab_server *server, uint64_t number, const void *data,
                               size_t size, struct il_error *err);
 

@@ -401,7 +401,11 @@ static void on_expect_head(struct exchange *x)
 
     if (status >= 200) {
         x->is_answered_at_head = true;
+        x->closes = x->closes || exchange_flag(x, "close");
         answer_text(x, (unsigned)status, "answered instead of 100 Continue\n");
+        if (exchange_flag(x, "close")) {
+            (void)answer_step(x, STEP_ANSWERED);
+        }
     } else if (!exchange_flag(x, "never")) {
         answer_continue(x);
     }
@@ -553,7 +557,7 @@ const struct behaviour behaviours[] = {
       .path = "/drip",
       .query = "bytes size every_ms seed",
       .on_request = on_drip,
-      .does = "bytes=N (10) in all, size=N (1) at a time, every_ms=MS (100)" },
+      .does = "bytes=N (10) in all, size=N (1) at a time, every_ms=MS (100); seed=S" },
     { .name = "trailers",
       .path = "/trailers/N",
       .query = "",
@@ -651,12 +655,13 @@ const struct behaviour behaviours[] = {
               "without either, never; then as /sink" },
     { .name = "expect",
       .path = "/expect",
-      .query = "status never",
+      .query = "status never close",
       .on_head = on_expect_head,
       .on_request = on_sink,
       .hashes_body = true,
       .does = "sends 100 Continue if the request expects it (all paths do), with delay_ms=MS or "
-              "hold=NAME late; never=1: not at all; status=CODE: answers so instead; then as "
+              "hold=NAME late; never=1: not at all; status=CODE: answers so instead, close=1: and "
+              "closes; then as "
               "/sink" },
     { .name = "garbage",
       .path = "/garbage",
@@ -739,69 +744,4 @@ bool lab_server_behaviour_at(size_t index, const char **ret_path, const char **r
     *ret_query = behaviours[index].query;
     *ret_does = behaviours[index].does;
     return true;
-}
-
-/* ---- help ---- */
-
-#define HELP_INDENT  24
-#define HELP_COLUMNS 96
-
-static bool help_add(struct blob *help, const char *text)
-{
-    return blob_add(help, text, strlen(text));
-}
-
-/* One behaviour: its path, and beside it what it does, broken between words. */
-static bool help_add_behaviour(struct blob *help, const struct behaviour *behaviour)
-{
-    char line[HELP_COLUMNS + 2];
-    size_t at = (size_t)snprintf(line, sizeof(line), "  %-*s", HELP_INDENT - 2, behaviour->path);
-    const char *word = behaviour->does;
-
-    while (*word != '\0') {
-        size_t size = strcspn(word, " ");
-
-        if (at + 1 + size > HELP_COLUMNS) {
-            line[at] = '\0';
-            if (!help_add(help, line) || !help_add(help, "\n")) {
-                return false;
-            }
-            memset(line, ' ', HELP_INDENT);
-            at = HELP_INDENT;
-        }
-        if (at > HELP_INDENT) {
-            line[at++] = ' ';
-        }
-        memcpy(line + at, word, size);
-        at += size;
-        word += size;
-        word += *word == ' ';
-    }
-    line[at] = '\0';
-    return help_add(help, line) && help_add(help, "\n");
-}
-
-char *lab_server_help(void)
-{
-    static const char common[] =
-        "\n"
-        "With every path:\n"
-        "  delay_ms=MS             waits before the answer\n"
-        "  hold=NAME               waits until NAME is released\n"
-        "  slice=N, slice_ms=MS    sends the answer N bytes at a time, MS (1) apart\n"
-        "  n=ANYTHING              ignored: makes URLs different\n"
-        "  Expect: 100-continue    is answered by 100 Continue\n"
-        "An unknown path is answered by 404, an unknown or wrong parameter by 400. Answers carry\n"
-        "X-Connection and X-Request: by which connection they came, as its which request.\n";
-    struct blob help = { 0 };
-    bool is_complete = true;
-
-    for (size_t i = 0; i < behaviour_count; i++) {
-        is_complete = is_complete && help_add_behaviour(&help, &behaviours[i]);
-    }
-    if (!is_complete || !blob_add(&help, common, sizeof(common))) {
-        blob_deinit(&help);
-        return NULL;
-    }
-    return help.data;
 }

@@ -46,6 +46,16 @@ static void conn_go_on(struct conn *conn);
 
 /* ---- birth ---- */
 
+/* From now on it may idle for so long. */
+static void conn_arm_idle(struct conn *conn)
+{
+    uint64_t timeout_ms = conn->server->options.idle_timeout_ms;
+
+    if (timeout_ms > 0) {
+        timers_arm(&conn->server->timers, &conn->timer, timers_now_ns() + timeout_ms * 1000000u);
+    }
+}
+
 enum il_code conn_new(struct lab_server *server, int fd, uint16_t peer_port)
 {
     struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
@@ -79,10 +89,7 @@ enum il_code conn_new(struct lab_server *server, int fd, uint16_t peer_port)
     conn->info = (struct lab_connection){ .number = server->counters.accepted_count,
                                           .peer_port = peer_port,
                                           .is_open = true };
-    if (server->options.idle_timeout_ms > 0) {
-        timers_arm(&server->timers, &conn->timer,
-                   server->now_ns + server->options.idle_timeout_ms * 1000000u);
-    }
+    conn_arm_idle(conn);
     return IL_OK;
 }
 
@@ -169,14 +176,13 @@ void conn_close(struct conn *conn, enum lab_close how, bool is_by_client)
 
 void conn_half_close(struct conn *conn)
 {
+    conn->is_half_closed = true;
     (void)shutdown(conn->fd, SHUT_WR); /* fails only if the client is gone: then epoll says so */
 }
 
 /* The exchange is over and counted: idle again, or closed. */
 static void conn_end_exchange(struct conn *conn)
 {
-    struct lab_server *server = conn->server;
-
     conn_leave_slot(conn);
     conn_count_answered(conn);
     if (conn->exchange.closes) {
@@ -185,10 +191,7 @@ static void conn_end_exchange(struct conn *conn)
     }
     conn->pace_bytes = 0;
     conn_set_state(conn, CONN_IDLE);
-    if (server->options.idle_timeout_ms > 0) {
-        timers_arm(&server->timers, &conn->timer,
-                   server->now_ns + server->options.idle_timeout_ms * 1000000u);
-    }
+    conn_arm_idle(conn);
 }
 
 /* ---- what the parser reports ---- */
@@ -199,6 +202,9 @@ void conn_on_request_begin(struct conn *conn)
     script_clear(&conn->script);
     conn->head.size = 0;
     conn->body.size = 0;
+    if (conn->body.capacity > CONN_BODY_KEEP) {
+        blob_deinit(&conn->body);
+    }
     conn_set_state(conn, CONN_RECEIVING);
     exchange_init(&conn->exchange, conn);
 }
@@ -268,7 +274,7 @@ static bool conn_flush(struct conn *conn)
             return false;
         }
         if (sent < 0) {
-            conn_close(conn, LAB_CLOSE_FIN, true);
+            conn_close(conn, LAB_CLOSE_FIN, !conn->is_half_closed);
             return false;
         }
         conn->out_begin += (size_t)sent;
@@ -361,7 +367,6 @@ static void conn_end_script(struct conn *conn)
     if (conn->exchange.is_answered_at_head) {
         conn_count_answered(conn);
     }
-    conn->pace_bytes = 0;
     conn_set_state(conn, CONN_RECEIVING);
 }
 
@@ -529,6 +534,9 @@ void conn_on_timer(struct conn *conn)
         conn->pace_left = conn->pace_bytes;
     }
     conn->wait = WAIT_NOTHING;
+    if (conn->state == CONN_IDLE) {
+        conn_arm_idle(conn); /* the timer was used for what happens to the idle connection */
+    }
     conn->turn_left = CONN_TURN_BYTES;
     conn_go_on(conn);
 }

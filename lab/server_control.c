@@ -415,9 +415,12 @@ static void command_write(struct lab_server *server, struct command *command)
     }
     sent = send(conn->fd, command->data, command->size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 || (size_t)sent < command->size) {
-        command->code = il_fail_errno(command->err, IL_EAGAIN, sent < 0 ? errno : 0,
-                                      "connection %llu took %zd of %zu bytes",
-                                      (unsigned long long)command->number, sent, command->size);
+        bool is_full = sent >= 0 || errno == EAGAIN;
+
+        command->code =
+            il_fail_errno(command->err, is_full ? IL_EAGAIN : IL_ESYS, is_full ? 0 : errno,
+                          "connection %llu took %zd of %zu bytes",
+                          (unsigned long long)command->number, sent < 0 ? 0 : sent, command->size);
     }
 }
 

@@ -9,6 +9,7 @@
  *   server_timers.c     a heap of timers
  *   server_exchange.c   what behaviours use to read a request and compose an answer
  *   server_behaviour.c  the table of behaviours and what each does
+ *   server_help.c       that table for people
  *
  * Threads: everything is the server thread's alone, except what struct lab_server lists as shared.
  * No request allocates memory, except bodies that are echoed and the first use of a gate's name. */
@@ -36,6 +37,7 @@
 #define CONN_OUT_SIZE     (16 << 10)  /* bytes sent at once */
 #define CONN_TEXT_SIZE    (24 << 10)  /* what an answer composes: twice LAB_TARGET_MAX and more */
 #define CONN_TURN_BYTES   (256 << 10) /* sent before other connections have their turn */
+#define CONN_BODY_KEEP    (1 << 20)   /* bytes for bodies kept from request to request */
 #define CONN_LINGER_NS    2000000000u
 #define CHUNK_MAX         8192 /* bytes of a chunk: whole ones must fit into CONN_OUT_SIZE */
 #define SCRIPT_STEPS_MAX  16
@@ -190,8 +192,9 @@ struct conn {
     struct timer timer;
     struct lab_connection info;
     llhttp_t parser;
-    bool is_paused;  /* a parser callback wants the script of `stage` to run */
-    bool is_drained; /* recv() has nothing more until epoll says so */
+    bool is_half_closed; /* we said that no more comes */
+    bool is_paused;      /* a parser callback wants the script of `stage` to run */
+    bool is_drained;     /* recv() has nothing more until epoll says so */
     struct exchange exchange;
     struct script script;
     uint64_t pace_bytes, pace_ms, pace_left;
