@@ -188,6 +188,7 @@ static struct bound_exchange *bound_take_current(struct bound_conn *bound)
     struct bound_exchange *x = bound->held.current;
 
     bound->held.current = NULL;
+    atomic_store_explicit(&bound->conn->is_exchanging, false, memory_order_relaxed);
     return x;
 }
 
@@ -402,6 +403,7 @@ static void bound_start(struct bound_conn *bound, struct bound_exchange *x)
     conn->held.body = il_bytes_data(&x->request);
     conn->held.body_size = il_bytes_size(&x->request);
     conn->held.request_count++;
+    atomic_store_explicit(&conn->is_exchanging, true, memory_order_relaxed);
     conn->held.is_readable = true;
     h1_response_begin(&conn->held.parser, x->method);
     bound_on_io(conn);
@@ -466,6 +468,11 @@ static enum loop_result bound_on_retire(struct il_loop *loop, struct job *job)
     bound_close(bound);
     bound_conn_unref(bound); /* the handle that came with the job */
     return LOOP_HELD;
+}
+
+const struct il_loop *bound_loop(const struct conn *conn)
+{
+    return conn->bound->loop;
 }
 
 void bound_retire(struct conn *conn)

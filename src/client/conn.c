@@ -156,6 +156,7 @@ static void conn_rest(struct conn *conn, void (*on_event)(struct watch *watch, u
     conn->held.arg = NULL;
     conn->held.watch->on_rest_event = on_event;
     conn_note(conn, 0);
+    atomic_store_explicit(&conn->is_exchanging, false, memory_order_relaxed);
     watch_rest(conn->held.watch);
 }
 

@@ -54,6 +54,7 @@ struct conn {
     /* for reports: any thread */
     _Atomic uint64_t driver_loop_id; /* 0: rests */
     _Atomic uint64_t since_ns;       /* in that state */
+    _Atomic bool is_exchanging;      /* the loop that drives it has taken up a request */
 
     struct bound_conn *bound; /* bound driver: what ties it to its loop */
 };

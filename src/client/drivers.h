@@ -48,6 +48,9 @@ enum il_code bound_read(struct il_response *response, void *buffer, size_t size,
                         struct il_error *err);
 void bound_abandon(struct il_response *response);
 
+/* The loop that drives a bound connection for ever. Thread: any. */
+const struct il_loop *bound_loop(const struct conn *conn);
+
 /* Have the loop that drives it close a connection that was idle. Thread: any. */
 void bound_retire(struct conn *conn);
 

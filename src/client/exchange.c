@@ -63,6 +63,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     conn->held.request_count++;
     conn->held.on_io = exchange_on_io;
     conn->held.arg = call;
+    atomic_store_explicit(&conn->is_exchanging, true, memory_order_relaxed);
     h1_response_begin(&conn->held.parser, request->method);
     call_set_phase(call, IL_PHASE_WRITE);
     exchange_on_io(conn); /* at once: the socket is almost always ready to take it */

@@ -76,6 +76,10 @@ enum il_code rt_check_cancelled(const struct rt_place *place);
 /* The id of the party's task; 0 for a plain thread. */
 uint64_t rt_party_task_id(const struct party *party);
 
+/* "task 'x' on runtime 'R'" or "thread 123", for reports. The party must be waiting, or be held by
+ * a reference. */
+void rt_party_describe(const struct party *party, char *text, size_t size);
+
 /* Run user code from a job: pass the gate out, call, and pass it back in. */
 enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg);
 
@@ -83,6 +87,9 @@ enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), v
 
 /* The runtime that a loop belongs to; NULL for a plain thread's private loop. Borrowed. */
 struct il_runtime *rt_loop_runtime(const struct il_loop *loop);
+
+/* Does it move only inside il_block_on? */
+bool rt_is_current_thread(const struct il_runtime *runtime);
 
 /* Choose the loop of `runtime` on which something new shall live, and take a reference on it.
  * NULL when the runtime has ended or is ending. Thread: any. */

@@ -303,6 +303,11 @@ struct il_runtime *rt_loop_runtime(const struct il_loop *loop)
     return loop->is_thread_loop ? NULL : ((struct rt_loop *)loop->owner)->runtime;
 }
 
+bool rt_is_current_thread(const struct il_runtime *runtime)
+{
+    return runtime->kind == IL_RUNTIME_CURRENT_THREAD;
+}
+
 /* ---- spawning ---- */
 
 /* The loop with the fewest tasks; among equals each in its turn. */

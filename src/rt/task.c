@@ -367,6 +367,18 @@ uint64_t rt_party_task_id(const struct party *party)
     return party->is_task ? il_container_of(party, const struct il_task, party)->id : 0;
 }
 
+void rt_party_describe(const struct party *party, char *text, size_t size)
+{
+    if (party->is_task) {
+        const struct il_task *task = il_container_of(party, const struct il_task, party);
+
+        (void)snprintf(text, size, "task '%s' on runtime '%s'", task->name,
+                       task->home->runtime->name);
+    } else {
+        (void)snprintf(text, size, "%s", party->loop->name); /* "thread 123" */
+    }
+}
+
 uint64_t task_count_live(void)
 {
     return atomic_load(&task_live_count);

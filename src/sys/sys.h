@@ -73,6 +73,7 @@ struct sys_world {
                         void *arg);
     void (*thread_join)(struct sys_thread *thread);
     void (*thread_detach)(struct sys_thread *thread);
+    void (*thread_describe)(int kernel_id, char *text, size_t size);
     struct sys_thread_self *(*thread_self)(void);
     unsigned (*processor_count)(void);
 
@@ -219,6 +220,13 @@ static inline void sys_thread_join(struct sys_thread *thread)
 static inline void sys_thread_detach(struct sys_thread *thread)
 {
     sys_world->thread_detach(thread);
+}
+
+/* What the kernel says of a thread of this process: "'name' sleeps in futex_wait_queue", "runs",
+ * "is gone". For reports. */
+static inline void sys_thread_describe(int kernel_id, char *text, size_t size)
+{
+    sys_world->thread_describe(kernel_id, text, size);
 }
 
 static inline struct sys_thread_self *sys_thread_self(void)

@@ -3,11 +3,13 @@
  * Owns: the thread-local record of each thread, and the count of forks. Threads: any.
  * Rests on: epoll(7), eventfd(2), tcp(7), SIOCINQ/SIOCOUTQ, getrandom(2), pthreads. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -320,6 +322,45 @@ static void real_thread_detach(struct sys_thread *thread)
     real_thread_unref(thread);
 }
 
+/* Read a short file of a thread of ours; "" if that thread is gone. */
+static void real_read_thread_file(int kernel_id, const char *name, char *text, size_t size)
+{
+    char path[64];
+    ssize_t got = 0;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/%s", kernel_id, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        got = read(fd, text, size - 1);
+        (void)close(fd);
+    }
+    text[got > 0 ? got : 0] = '\0';
+}
+
+static void real_thread_describe(int kernel_id, char *text, size_t size)
+{
+    char stat[256], place[64];
+    char *name, *name_end;
+
+    real_read_thread_file(kernel_id, "stat", stat, sizeof(stat));
+    name = strchr(stat, '(');
+    name_end = strrchr(stat, ')'); /* the name itself may hold brackets: proc(5) */
+    if (name == NULL || name_end == NULL || name_end[1] == '\0') {
+        (void)snprintf(text, size, "is gone");
+        return;
+    }
+    *name_end = '\0';
+    real_read_thread_file(kernel_id, "wchan", place, sizeof(place));
+    if (name_end[2] == 'R') {
+        (void)snprintf(text, size, "'%s' runs", name + 1);
+    } else if (place[0] == '\0' || strcmp(place, "0") == 0) {
+        (void)snprintf(text, size, "'%s' sleeps", name + 1);
+    } else {
+        (void)snprintf(text, size, "'%s' sleeps in %s", name + 1, place);
+    }
+}
+
 static unsigned real_processor_count(void)
 {
     cpu_set_t set;
@@ -411,6 +452,7 @@ const struct sys_world sys_world_real = {
     .thread_start = real_thread_start,
     .thread_join = real_thread_join,
     .thread_detach = real_thread_detach,
+    .thread_describe = real_thread_describe,
     .thread_self = real_thread_self,
     .processor_count = real_processor_count,
     .mutex_init = real_mutex_init,

@@ -1,0 +1,240 @@
+/* follow.c: from a request to whoever it waits for in the end, and what that means.
+ *
+ * Pure: works on a snapshot. Time alone decides nothing here, with one exception: user code that
+ * has run for less than WATCH_STUCK_MS is simply running. */
+#include <stdio.h>
+
+#include "watch/watch.h"
+
+#define WATCH_STUCK_MS 20
+
+static uint64_t stamp_add(uint64_t stamp, uint64_t value)
+{
+    return (stamp ^ value) * 1099511628211u; /* FNV-1a, by words */
+}
+
+IL_PRINTF(6, 7)
+static void add_link(struct il_watch_request *view, const char *what, const char *who,
+                     const char *state, uint64_t since_ms, const char *format, ...)
+{
+    struct il_watch_link *link;
+    va_list args;
+
+    if (view->link_count == IL_WATCH_LINKS_MAX) {
+        return;
+    }
+    link = &view->links[view->link_count++];
+    (void)snprintf(link->what, sizeof(link->what), "%s", what);
+    (void)snprintf(link->who, sizeof(link->who), "%s", who);
+    (void)snprintf(link->state, sizeof(link->state), "%s", state);
+    link->since_ms = since_ms;
+    va_start(args, format);
+    (void)vsnprintf(link->detail, sizeof(link->detail), format, args);
+    va_end(args);
+}
+
+static const struct watch_loop *find_loop(const struct watch_world *world, uint64_t id)
+{
+    for (size_t i = 0; i < world->loops.count; i++) {
+        if (watch_loop_at(world, i)->view.id == id) {
+            return watch_loop_at(world, i);
+        }
+    }
+    return NULL;
+}
+
+static const struct watch_conn *find_conn(const struct watch_world *world, uint64_t id)
+{
+    for (size_t i = 0; i < world->conns.count; i++) {
+        if (watch_conn_at(world, i)->view.id == id) {
+            return watch_conn_at(world, i);
+        }
+    }
+    return NULL;
+}
+
+/* ---- the loop: does it act? ---- */
+
+static enum il_verdict judge_loop(const struct watch_loop *loop)
+{
+    if (loop == NULL || strcmp(loop->view.state, "ended") == 0 ||
+        strcmp(loop->view.state, "not driven") == 0) {
+        return IL_VERDICT_HUNG;
+    }
+    if (strcmp(loop->view.state, "in user code") == 0 && loop->view.since_ms >= WATCH_STUCK_MS) {
+        return IL_VERDICT_STARVED;
+    }
+    return IL_VERDICT_LIVE;
+}
+
+static void describe_loop(struct il_watch_request *view, const struct watch_loop *loop)
+{
+    const struct il_watch_loop *it = &loop->view;
+    char who[64];
+
+    (void)snprintf(who, sizeof(who), "loop '%s'", it->name);
+    if (strcmp(it->state, "not driven") == 0 && loop->is_thread_loop) {
+        add_link(view, "loop", who, it->state, it->since_ms,
+                 "the private loop of a plain thread runs only while that thread waits in the "
+                 "library");
+    } else if (strcmp(it->state, "not driven") == 0) {
+        add_link(view, "loop", who, it->state, it->since_ms,
+                 "current-thread runtime '%s' runs only inside il_block_on, and no thread is there",
+                 it->runtime);
+    } else if (strcmp(it->state, "in user code") == 0) {
+        add_link(view, "loop", who, it->state, it->since_ms,
+                 "its thread has not come back from user code; nothing else runs on this loop");
+    } else {
+        add_link(view, "loop", who, it->state, it->since_ms, "it acts on whatever comes");
+    }
+}
+
+/* The loop, the task that keeps it, and the thread that has it. */
+static enum il_verdict follow_loop(const struct watch_world *world, struct il_watch_request *view,
+                                   uint64_t loop_id)
+{
+    const struct watch_loop *loop = find_loop(world, loop_id);
+    enum il_verdict verdict = judge_loop(loop);
+    char who[64];
+
+    if (loop == NULL) {
+        add_link(view, "loop", "a loop that has ended", "gone", 0, "its runtime was dropped");
+        return verdict;
+    }
+    view->stamp = stamp_add(view->stamp, loop->view.turn_count);
+    describe_loop(view, loop);
+    if (verdict == IL_VERDICT_STARVED && loop->task[0] != '\0') {
+        (void)snprintf(who, sizeof(who), "task '%s'", loop->task);
+        add_link(view, "task", who, "in user code", loop->view.since_ms,
+                 "it goes on if this code returns, and not before");
+    }
+    if (verdict != IL_VERDICT_LIVE && loop->view.thread_id != 0) {
+        (void)snprintf(who, sizeof(who), "thread %d", loop->view.thread_id);
+        add_link(view, "thread", who, verdict == IL_VERDICT_HUNG ? "elsewhere" : "blocked or busy",
+                 loop->view.since_ms, "%s%s",
+                 verdict == IL_VERDICT_HUNG ? "it drove the loop last; it " : "it ",
+                 loop->view.thread);
+    }
+    return verdict;
+}
+
+/* ---- the connection ---- */
+
+static void describe_socket(struct il_watch_request *view, const struct watch_conn *conn)
+{
+    const struct il_watch_connection *it = &conn->view;
+    char who[64];
+
+    (void)snprintf(who, sizeof(who), "local port %u to %.32s:%u", it->local_port, it->host,
+                   it->port);
+    if (it->bytes_unread > 0) {
+        add_link(view, "socket", who, "unread response", 0,
+                 "the kernel has %u bytes of the server's that nobody has read", it->bytes_unread);
+    } else if (!conn->is_exchanging) {
+        add_link(view, "socket", who, "never written", 0,
+                 "the request still lies in the loop's mailbox; the kernel has seen none of it");
+    } else if (it->bytes_unsent > 0) {
+        add_link(view, "socket", who, "unsent bytes", 0,
+                 "%u bytes of the request are not acknowledged by the server", it->bytes_unsent);
+    } else {
+        add_link(view, "socket", who, "nothing to read", 0, "the server has not answered");
+    }
+}
+
+static enum il_verdict follow_conn(const struct watch_world *world, struct il_watch_request *view,
+                                   const struct watch_conn *conn)
+{
+    enum il_verdict verdict;
+    char who[64];
+
+    (void)snprintf(who, sizeof(who), "connection %llu to %.32s:%u",
+                   (unsigned long long)conn->view.id, conn->view.host, conn->view.port);
+    view->stamp = stamp_add(view->stamp, conn->view.id);
+    view->stamp = stamp_add(view->stamp, conn->view.bytes_unread);
+    view->stamp = stamp_add(view->stamp, conn->view.bytes_unsent);
+    add_link(view, "connection", who, conn->is_bound ? "bound" : conn->view.state,
+             conn->view.since_ms,
+             conn->is_bound ? "it belongs to loop '%s', which opened it; nobody else may drive it"
+                            : "it is driven by loop '%s', which waits for it",
+             conn->view.driver);
+    describe_socket(view, conn);
+    verdict = follow_loop(world, view, conn->loop_id);
+    if (verdict == IL_VERDICT_LIVE) {
+        (void)snprintf(who, sizeof(who), "%.48s:%u", conn->view.host, conn->view.port);
+        add_link(view, "server", who, "has not answered", view->phase_ms,
+                 "the network, or the server, has to act next");
+    }
+    return verdict;
+}
+
+/* ---- the pool: every connection there may be is in use; by whom? ---- */
+
+static enum il_verdict judge_holder(const struct watch_world *world, const struct watch_conn *conn)
+{
+    return conn->loop_id == 0 ? IL_VERDICT_LIVE : judge_loop(find_loop(world, conn->loop_id));
+}
+
+/* Any one of them that becomes free will do, so the most lively one decides. */
+static enum il_verdict follow_pool(const struct watch_world *world, struct watch_call *call)
+{
+    struct il_watch_request *view = &call->view;
+    const struct watch_conn *best = NULL;
+    enum il_verdict best_verdict = IL_VERDICT_HUNG;
+    unsigned count = 0;
+
+    for (size_t i = 0; i < world->conns.count; i++) {
+        const struct watch_conn *conn = watch_conn_at(world, i);
+
+        if (conn->client == call->client && conn->view.port == view->port &&
+            strcmp(conn->view.host, view->host) == 0 && !conn->is_idle) {
+            enum il_verdict verdict = judge_holder(world, conn);
+
+            count++;
+            if (best == NULL || verdict < best_verdict) {
+                best = conn;
+                best_verdict = verdict;
+            }
+        }
+    }
+    if (best == NULL) {
+        return follow_loop(world, view, call->home_loop_id);
+    }
+    add_link(view, "pool", view->client, "no free connection", view->phase_ms,
+             "%u connections are in use; the most lively one is shown", count);
+    (void)follow_conn(world, view, best);
+    return best_verdict;
+}
+
+/* ---- the request ---- */
+
+void watch_follow(const struct watch_world *world, struct watch_call *call)
+{
+    struct il_watch_request *view = &call->view;
+    const struct watch_conn *conn = NULL;
+    char who[64];
+
+    view->link_count = 0;
+    view->stamp = stamp_add(14695981039346656037u, view->id);
+    view->stamp = stamp_add(view->stamp, (uint64_t)view->phase);
+    view->stamp = stamp_add(view->stamp, call->phase_since_ns);
+    (void)snprintf(who, sizeof(who), "%.15s %.44s", view->method, view->path);
+    add_link(view, "request", who, il_phase_name(view->phase), view->phase_ms,
+             "%s waits for the response", view->waiter);
+    switch (view->phase) {
+    case IL_PHASE_DONE:
+        view->verdict = IL_VERDICT_LIVE;
+        break;
+    case IL_PHASE_POOL_WAIT:
+        view->verdict = follow_pool(world, call);
+        break;
+    case IL_PHASE_RESOLVE:
+    case IL_PHASE_CONNECT:
+        view->verdict = follow_loop(world, view, call->home_loop_id);
+        break;
+    default:
+        conn = find_conn(world, view->connection_id);
+        view->verdict = conn != NULL ? follow_conn(world, view, conn)
+                                     : follow_loop(world, view, call->home_loop_id);
+        break;
+    }
+}

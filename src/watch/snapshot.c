@@ -1,0 +1,269 @@
+/* snapshot.c: looking at everything that waits or is waited for, one lock after the other.
+ *
+ * Locks, in this order: the registry of clients, then a pool's; the registry of loops, then a
+ * loop's list of tasks. Under them things are copied, and sockets are asked how much lies in them:
+ * whoever closes a socket takes it off the pool's list first, so its number is still its own.
+ * Threads: any. */
+#include <netinet/in.h>
+#include <stdio.h>
+
+#include "client/call.h"
+#include "client/drivers.h"
+#include "rt/rt.h"
+#include "watch/watch.h"
+
+#define WATCH_SPARE 16 /* room for what comes up between counting and copying */
+
+static void *table_add(struct watch_table *table)
+{
+    size_t index = table->count++;
+
+    return index < table->count_max ? (char *)table->items + index * table->item_size : NULL;
+}
+
+static uint32_t ms_since(uint64_t now_ns, uint64_t since_ns)
+{
+    return since_ns == 0 || now_ns < since_ns ? 0
+                                              : (uint32_t)((now_ns - since_ns) / LOOP_NS_PER_MS);
+}
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    (void)snprintf(to, size, "%s", from); /* cut on purpose */
+}
+
+/* ---- calls ---- */
+
+static void copy_path(char *to, size_t size, const char *path_and_query)
+{
+    size_t length = strcspn(path_and_query, "?"); /* a query may hold secrets */
+
+    (void)snprintf(to, size, "%.*s", (int)il_min_u64(length, size), path_and_query);
+}
+
+static void snapshot_call(struct watch_world *world, struct il_client *client, struct il_call *call)
+{
+    struct watch_call *copy = table_add(&world->calls);
+    struct il_watch_request *view;
+
+    if (copy == NULL) {
+        return;
+    }
+    memset(copy, 0, sizeof(*copy));
+    view = &copy->view;
+    view->id = call->id;
+    copy_text(view->client, sizeof(view->client), client->name);
+    copy_text(view->method, sizeof(view->method), call->request->method);
+    copy_text(view->host, sizeof(view->host), call->request->url.host);
+    view->port = call->request->url.port;
+    copy_path(view->path, sizeof(view->path), call->request->url.path_and_query);
+    if (call->party != NULL) {
+        rt_party_describe(call->party, view->waiter, sizeof(view->waiter));
+    } else {
+        (void)snprintf(view->waiter, sizeof(view->waiter), "callback on '%s'", call->home->name);
+    }
+    view->phase = (enum il_phase)atomic_load(&call->phase);
+    copy->phase_since_ns = atomic_load(&call->phase_since_ns);
+    view->phase_ms = ms_since(world->now_ns, copy->phase_since_ns);
+    view->age_ms = ms_since(world->now_ns, atomic_load(&call->started_ns));
+    view->connection_id = atomic_load(&call->conn_id);
+    copy->home_loop_id = call->home->id;
+    copy->client = client;
+}
+
+/* ---- connections ---- */
+
+static uint16_t address_port(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET) {
+        return ntohs(((const struct sockaddr_in *)address)->sin_port);
+    }
+    return address->ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
+                                          : 0;
+}
+
+static void snapshot_socket(struct il_watch_connection *view, int fd)
+{
+    struct sockaddr_storage local, peer;
+    int unread = sys_socket_bytes_unread(fd);
+    int unsent = sys_socket_bytes_unsent(fd);
+
+    view->bytes_unread = unread > 0 ? (uint32_t)unread : 0;
+    view->bytes_unsent = unsent > 0 ? (uint32_t)unsent : 0;
+    if (sys_socket_names(fd, &local, &peer) == 0) {
+        view->local_port = address_port(&local);
+    }
+}
+
+static void snapshot_conn(struct watch_world *world, struct il_client *client, struct conn *conn)
+{
+    struct watch_conn *copy = table_add(&world->conns);
+    struct il_watch_connection *view;
+    const char *state;
+
+    if (copy == NULL) {
+        return;
+    }
+    memset(copy, 0, sizeof(*copy));
+    view = &copy->view;
+    copy->client = client;
+    copy->is_bound = conn->bound != NULL;
+    copy->is_idle = conn->pooled.is_idle;
+    copy->is_exchanging = atomic_load(&conn->is_exchanging);
+    copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
+    copy->since_ns = atomic_load(&conn->since_ns);
+    view->id = conn->id;
+    copy_text(view->client, sizeof(view->client), client->name);
+    copy_text(view->host, sizeof(view->host), conn->origin->host);
+    view->port = conn->origin->port;
+    view->since_ms = ms_since(world->now_ns, copy->since_ns);
+    state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
+    copy_text(view->state, sizeof(view->state), state);
+    snapshot_socket(view, conn->fd);
+}
+
+static void snapshot_client(struct il_client *client, void *arg)
+{
+    struct watch_world *world = arg;
+
+    sys_mutex_lock(&client->pool.mutex);
+    il_list_for_each(&client->pool.calls, node)
+    {
+        snapshot_call(world, client, il_container_of(node, struct il_call, pool_link));
+    }
+    il_list_for_each(&client->pool.connections, node)
+    {
+        snapshot_conn(world, client, il_container_of(node, struct conn, pooled.link));
+    }
+    sys_mutex_unlock(&client->pool.mutex);
+}
+
+/* ---- loops ---- */
+
+static const char *loop_state_name(const struct il_loop *loop)
+{
+    switch (loop_hold_state(loop)) {
+    case LOOP_FREE:
+        return "not driven";
+    case LOOP_ENDED:
+        return "ended";
+    case LOOP_HELD_IN_USER:
+        return "in user code";
+    case LOOP_HELD_IN_LIB:
+        break;
+    }
+    return atomic_load(&loop->shared.is_polling) ? "polling" : "running";
+}
+
+static void snapshot_task(const struct rt_task_view *task, void *arg)
+{
+    struct watch_loop *copy = arg;
+
+    copy->view.task_count++;
+    if (task->is_running && !task->is_away) {
+        copy_text(copy->task, sizeof(copy->task), task->name);
+    }
+}
+
+static void snapshot_loop(struct il_loop *loop, void *arg)
+{
+    struct watch_world *world = arg;
+    struct watch_loop *copy = table_add(&world->loops);
+    struct il_runtime *runtime = rt_loop_runtime(loop);
+    struct il_watch_loop *view;
+
+    if (copy == NULL) {
+        return;
+    }
+    memset(copy, 0, sizeof(*copy));
+    view = &copy->view;
+    view->id = loop->id;
+    copy_text(view->name, sizeof(view->name), loop->name);
+    copy_text(view->state, sizeof(view->state), loop_state_name(loop));
+    view->since_ms = ms_since(world->now_ns, atomic_load(&loop->shared.since_ns));
+    view->thread_id = atomic_load(&loop->shared.holder_kernel_id);
+    view->turn_count = atomic_load(&loop->shared.turn_count);
+    view->take_over_count = atomic_load(&loop->shared.take_over_count);
+    copy->is_thread_loop = loop->is_thread_loop;
+    if (runtime != NULL) {
+        copy_text(view->runtime, sizeof(view->runtime), il_runtime_name(runtime));
+        copy->is_current_thread = rt_is_current_thread(runtime);
+        rt_for_each_task(loop, snapshot_task, copy);
+    }
+}
+
+/* ---- all of it ---- */
+
+static void count_client(struct il_client *client, void *arg)
+{
+    struct watch_world *world = arg;
+
+    sys_mutex_lock(&client->pool.mutex);
+    world->calls.count += client->pool.call_count;
+    world->conns.count += client->pool.connection_count;
+    sys_mutex_unlock(&client->pool.mutex);
+}
+
+static bool table_alloc(struct watch_table *table, size_t item_size)
+{
+    table->item_size = item_size;
+    table->count_max = table->count + WATCH_SPARE;
+    table->count = 0;
+    table->items = il_calloc(table->count_max, item_size);
+    return table->items != NULL;
+}
+
+static void table_seal(struct watch_table *table)
+{
+    table->count = (size_t)il_min_u64(table->count, table->count_max);
+}
+
+static void complete_conns(struct watch_world *world)
+{
+    for (size_t i = 0; i < world->conns.count; i++) {
+        struct watch_conn *conn = watch_conn_at(world, i);
+
+        for (size_t k = 0; k < world->loops.count && conn->loop_id != 0; k++) {
+            const struct watch_loop *loop = watch_loop_at(world, k);
+
+            if (loop->view.id == conn->loop_id) {
+                copy_text(conn->view.driver, sizeof(conn->view.driver), loop->view.name);
+            }
+        }
+    }
+}
+
+enum il_code watch_world_init(struct watch_world *world)
+{
+    memset(world, 0, sizeof(*world));
+    world->now_ns = sys_now_ns();
+    client_for_each(count_client, world);
+    world->loops.count = loop_count_live();
+    if (!table_alloc(&world->calls, sizeof(struct watch_call)) ||
+        !table_alloc(&world->conns, sizeof(struct watch_conn)) ||
+        !table_alloc(&world->loops, sizeof(struct watch_loop))) {
+        watch_world_deinit(world);
+        return IL_ENOMEM;
+    }
+    client_for_each(snapshot_client, world);
+    loop_for_each(snapshot_loop, world);
+    table_seal(&world->calls);
+    table_seal(&world->conns);
+    table_seal(&world->loops);
+    for (size_t i = 0; i < world->loops.count; i++) {
+        struct il_watch_loop *view = &watch_loop_at(world, i)->view;
+
+        if (view->thread_id != 0) {
+            sys_thread_describe(view->thread_id, view->thread, sizeof(view->thread));
+        }
+    }
+    complete_conns(world);
+    return IL_OK;
+}
+
+void watch_world_deinit(struct watch_world *world)
+{
+    il_free(world->calls.items);
+    il_free(world->conns.items);
+    il_free(world->loops.items);
+}
