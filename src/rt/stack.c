@@ -28,6 +28,9 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA           0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
@@ -54,8 +57,8 @@ struct stack_class {
 };
 
 struct stack_slab {
-    struct il_list link; /* class->slabs */
-    struct stack_class *class;
+    struct il_list link; /* size_class->slabs */
+    struct stack_class *size_class;
     char *base;
     unsigned table_index;
     unsigned out_count;  /* with caches and fibers */
@@ -80,7 +83,12 @@ static struct {
 } slab_table[STACK_SLAB_MAX];
 static _Atomic unsigned slab_table_count; /* places ever used */
 
-static _Atomic bool guard_by_mprotect; /* the kernel knows no guard markers */
+enum guard_how {
+    GUARD_BY_MARKER,         /* MADV_GUARD_INSTALL, it seems */
+    GUARD_BY_MARKER_CHECKED, /* indeed */
+    GUARD_BY_MPROTECT,       /* the kernel knows no guard markers */
+};
+static _Atomic(enum guard_how) guard_how;
 
 /* ---- depot: fork, classes ---- */
 
@@ -94,7 +102,9 @@ static void depot_unlock(void)
     il_assert(pthread_mutex_unlock(&depot.mutex) == 0);
 }
 
-static void depot_init(void)
+/* Before main and before constructors that may use the library, or when it is loaded: so nobody
+ * forks in the middle of it. */
+__attribute__((constructor(200))) static void depot_init(void)
 {
     for (unsigned i = 0; i < STACK_CLASS_COUNT; i++) {
         depot.classes[i].size = STACK_SIZE_MIN << i;
@@ -107,33 +117,31 @@ static void depot_init(void)
 
 static struct stack_class *depot_class(size_t size)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct stack_class *class = depot.classes;
+    struct stack_class *size_class = depot.classes;
 
-    (void)pthread_once(&once, depot_init); /* only fails for a wrong `once` */
-    while (class->size < size) {
-        class ++;
-        il_assert(class < depot.classes + STACK_CLASS_COUNT);
+    while (size_class->size < size) {
+        size_class++;
+        il_assert(size_class < depot.classes + STACK_CLASS_COUNT);
     }
-    return class;
+    return size_class;
 }
 
-static size_t class_stride(const struct stack_class *class)
+static size_t class_stride(const struct stack_class *size_class)
 {
-    return class->size + STACK_GUARD_SIZE;
+    return size_class->size + STACK_GUARD_SIZE;
 }
 
-static size_t class_slab_bytes(const struct stack_class *class)
+static size_t class_slab_bytes(const struct stack_class *size_class)
 {
-    return class_stride(class) * STACK_SLAB_COUNT;
+    return class_stride(size_class) * STACK_SLAB_COUNT;
 }
 
 /* ---- slabs ---- */
 
-static enum il_code slab_new(struct stack_class *class, struct stack_slab **ret_slab,
+static enum il_code slab_new(struct stack_class *size_class, struct stack_slab **ret_slab,
                              struct il_error *err)
 {
-    size_t bytes = class_slab_bytes(class);
+    size_t bytes = class_slab_bytes(size_class);
     struct stack_slab *slab = il_calloc(1, sizeof(*slab));
 
     if (slab == NULL) {
@@ -150,11 +158,11 @@ static enum il_code slab_new(struct stack_class *class, struct stack_slab **ret_
     /* Both fail on kernels built without the feature, and nothing is lost then. */
     (void)madvise(slab->base, bytes, MADV_NOHUGEPAGE);
     (void)prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, slab->base, bytes, "interloop fiber stacks");
-    slab->class = class;
+    slab->size_class = size_class;
     il_list_init(&slab->link);
     for (unsigned i = 0; i < STACK_SLAB_COUNT; i++) {
-        slab->stacks[i].low = slab->base + i * class_stride(class) + STACK_GUARD_SIZE;
-        slab->stacks[i].size = class->size;
+        slab->stacks[i].low = slab->base + i * class_stride(size_class) + STACK_GUARD_SIZE;
+        slab->stacks[i].size = size_class->size;
         slab->stacks[i].slab = slab;
     }
     *ret_slab = slab;
@@ -164,20 +172,38 @@ static enum il_code slab_new(struct stack_class *class, struct stack_slab **ret_
 static void slab_free(struct stack_slab *slab)
 {
     il_assert(slab->out_count == 0);
-    il_assert(munmap(slab->base, class_slab_bytes(slab->class)) == 0);
+    il_assert(munmap(slab->base, class_slab_bytes(slab->size_class)) == 0);
     il_free(slab);
+}
+
+/* Install guard markers. False if the kernel has none. Emulators (qemu-user) answer "done" to any
+ * advice that they do not know: the first time, see that the guard is there. */
+static bool guard_mark(char *guard)
+{
+    if (madvise(guard, STACK_GUARD_SIZE, MADV_GUARD_INSTALL) < 0) {
+        return false;
+    }
+    if (atomic_load_explicit(&guard_how, memory_order_relaxed) == GUARD_BY_MARKER_CHECKED) {
+        return true;
+    }
+    if (madvise(guard, STACK_GUARD_SIZE, MADV_POPULATE_READ) == 0 || errno != EFAULT) {
+        errno = EINVAL;
+        return false;
+    }
+    atomic_store_explicit(&guard_how, GUARD_BY_MARKER_CHECKED, memory_order_relaxed);
+    return true;
 }
 
 static enum il_code guard_install(char *guard, struct il_error *err)
 {
-    if (!atomic_load_explicit(&guard_by_mprotect, memory_order_relaxed)) {
-        if (madvise(guard, STACK_GUARD_SIZE, MADV_GUARD_INSTALL) == 0) {
+    if (atomic_load_explicit(&guard_how, memory_order_relaxed) != GUARD_BY_MPROTECT) {
+        if (guard_mark(guard)) {
             return IL_OK;
         }
         if (errno != EINVAL) {
             return il_fail(err, IL_ESYS, "install the guard of a fiber stack");
         }
-        atomic_store_explicit(&guard_by_mprotect, true, memory_order_relaxed);
+        atomic_store_explicit(&guard_how, GUARD_BY_MPROTECT, memory_order_relaxed);
     }
     if (mprotect(guard, STACK_GUARD_SIZE, PROT_NONE) < 0) {
         return il_fail(err, IL_ESYS,
@@ -222,15 +248,15 @@ static bool depot_add_slab_locked(struct stack_slab *slab)
         return false;
     }
     slab->table_index = index;
-    atomic_store(&slab_table[index].stride, class_stride(slab->class));
+    atomic_store(&slab_table[index].stride, class_stride(slab->size_class));
     atomic_store(&slab_table[index].base, (uintptr_t)slab->base);
     if (index >= atomic_load(&slab_table_count)) {
         atomic_store(&slab_table_count, index + 1);
     }
-    il_list_push_front(&slab->class->slabs, &slab->link);
-    slab->class->slabs_free_count++;
+    il_list_push_front(&slab->size_class->slabs, &slab->link);
+    slab->size_class->slabs_free_count++;
     depot.use.slab_count++;
-    depot.use.mapped_bytes += class_slab_bytes(slab->class);
+    depot.use.mapped_bytes += class_slab_bytes(slab->size_class);
     return true;
 }
 
@@ -240,14 +266,14 @@ static void depot_remove_slab_locked(struct stack_slab *slab)
     il_assert(slab->out_count == 0);
     il_list_unlink(&slab->link);
     atomic_store(&slab_table[slab->table_index].base, 0);
-    slab->class->slabs_free_count--;
+    slab->size_class->slabs_free_count--;
     depot.use.slab_count--;
-    depot.use.mapped_bytes -= class_slab_bytes(slab->class);
+    depot.use.mapped_bytes -= class_slab_bytes(slab->size_class);
 }
 
-static struct stack *depot_take_one_locked(struct stack_class *class)
+static struct stack *depot_take_one_locked(struct stack_class *size_class)
 {
-    struct stack_slab *slab = il_container_of(class->slabs.next, struct stack_slab, link);
+    struct stack_slab *slab = il_container_of(size_class->slabs.next, struct stack_slab, link);
     struct stack *stack = slab->free;
 
     if (stack != NULL) {
@@ -256,7 +282,7 @@ static struct stack *depot_take_one_locked(struct stack_class *class)
         il_assert(slab->made_count < STACK_SLAB_COUNT);
         stack = &slab->stacks[slab->made_count++];
     }
-    class->slabs_free_count -= slab->out_count == 0;
+    size_class->slabs_free_count -= slab->out_count == 0;
     slab->out_count++;
     if (slab->out_count == STACK_SLAB_COUNT) {
         il_list_unlink(&slab->link);
@@ -269,9 +295,9 @@ static struct stack *depot_take_one_locked(struct stack_class *class)
 static void depot_take_locked(struct stack_cache *cache)
 {
     while (cache->count < STACK_BATCH && depot.use.out_count < depot.count_max &&
-           !il_list_is_empty(&cache->class->slabs)) {
+           !il_list_is_empty(&cache->size_class->slabs)) {
         cache->ring[(cache->bottom + cache->count) % STACK_CACHE_COUNT_MAX] =
-            depot_take_one_locked(cache->class);
+            depot_take_one_locked(cache->size_class);
         cache->count++;
     }
 }
@@ -283,7 +309,7 @@ static struct stack_slab *depot_put_one_locked(struct stack *stack)
 
     il_assert(slab->out_count > 0);
     if (slab->out_count == STACK_SLAB_COUNT) {
-        il_list_push_back(&slab->class->slabs, &slab->link);
+        il_list_push_back(&slab->size_class->slabs, &slab->link);
     }
     stack->next = slab->free;
     slab->free = stack;
@@ -292,8 +318,8 @@ static struct stack_slab *depot_put_one_locked(struct stack *stack)
     if (slab->out_count > 0) {
         return NULL;
     }
-    slab->class->slabs_free_count++;
-    if (slab->class->slabs_free_count == 1 && depot.cache_count > 0) {
+    slab->size_class->slabs_free_count++;
+    if (slab->size_class->slabs_free_count == 1 && depot.cache_count > 0) {
         return NULL; /* one slab stays, lest a count that swings by one map and unmap for ever */
     }
     depot_remove_slab_locked(slab);
@@ -339,7 +365,7 @@ enum il_code stack_cache_init(struct stack_cache *cache, size_t size, struct il_
     if (size < (size_t)sysconf(_SC_PAGESIZE)) {
         size = (size_t)sysconf(_SC_PAGESIZE);
     }
-    *cache = (struct stack_cache){ .class = depot_class(size) };
+    *cache = (struct stack_cache){ .size_class = depot_class(size) };
     depot_lock();
     depot.cache_count++;
     depot_unlock();
@@ -376,11 +402,11 @@ static void cache_return(struct stack_cache *cache, unsigned count)
 
 void stack_cache_deinit(struct stack_cache *cache)
 {
-    if (cache->class == NULL) {
+    if (cache->size_class == NULL) {
         return;
     }
     cache_return(cache, cache->count);
-    cache->class = NULL;
+    cache->size_class = NULL;
     depot_lock();
     il_assert(depot.cache_count > 0);
     depot.cache_count--;
@@ -400,7 +426,7 @@ static IL_NOINLINE enum il_code cache_refill(struct stack_cache *cache, struct i
     if (cache->count > 0) {
         return IL_OK;
     }
-    code = slab_new(cache->class, &slab, err);
+    code = slab_new(cache->size_class, &slab, err);
     if (code != IL_OK) {
         return code;
     }
@@ -461,7 +487,7 @@ static IL_NOINLINE void stack_put_into_depot(struct stack *stack)
 
 void stack_put(struct stack_cache *cache, struct stack *stack)
 {
-    if (cache == NULL || cache->class != stack->slab->class) {
+    if (cache == NULL || cache->size_class != stack->slab->size_class) {
         stack_put_into_depot(stack);
         return;
     }
@@ -514,6 +540,7 @@ void stack_use(struct stack_use *ret_use)
     depot_lock();
     *ret_use = depot.use;
     depot_unlock();
+    ret_use->is_limited_by_mappings = atomic_load(&guard_how) == GUARD_BY_MPROTECT;
 }
 
 void stack_set_count_max(uint32_t count_max)
@@ -525,5 +552,5 @@ void stack_set_count_max(uint32_t count_max)
 
 void stack_set_guard_by_mprotect(bool is_forced)
 {
-    atomic_store(&guard_by_mprotect, is_forced);
+    atomic_store(&guard_how, is_forced ? GUARD_BY_MPROTECT : GUARD_BY_MARKER);
 }

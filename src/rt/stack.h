@@ -47,7 +47,7 @@ struct stack {
 
 /* Free stacks, in a ring: last put is first got, and what lies at the bottom is unused longest. */
 struct stack_cache {
-    struct stack_class *class;
+    struct stack_class *size_class;
     unsigned bottom; /* index of the oldest */
     unsigned count;
     unsigned count_low;     /* the smallest count since trimmed_at_ns: so many lay unused */
@@ -87,6 +87,9 @@ struct stack_use {
     uint32_t slab_count;
     uint32_t out_count;    /* stacks that are with caches or fibers */
     uint64_t mapped_bytes; /* address space, not memory */
+    /* The kernel is older than 6.13: guards are made with mprotect, and vm.max_map_count (65,530
+     * unless raised) allows some 32,000 stacks. Known once there has been a stack. */
+    bool is_limited_by_mappings;
 };
 void stack_use(struct stack_use *ret_use);
 
