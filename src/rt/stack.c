@@ -365,7 +365,9 @@ enum il_code stack_cache_init(struct stack_cache *cache, size_t size, struct il_
     if (size < (size_t)sysconf(_SC_PAGESIZE)) {
         size = (size_t)sysconf(_SC_PAGESIZE);
     }
-    *cache = (struct stack_cache){ .size_class = depot_class(size) };
+    cache->size_class = depot_class(size);
+    cache->bottom = cache->count = cache->count_low = 0;
+    cache->trimmed_at_ns = 0;
     depot_lock();
     depot.cache_count++;
     depot_unlock();
