@@ -126,6 +126,26 @@ static void run_get_put(unsigned count)
     }
 }
 
+/* As tasks do that are spawned by one loop and end on another. */
+static void run_get_put_elsewhere(unsigned count)
+{
+    static struct stack_cache elsewhere;
+    struct stack *stack;
+    struct il_error err;
+
+    if (stack_cache_init(&elsewhere, 0, &err) != IL_OK) {
+        die(&err);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (stack_get(&cache, &stack, &err) != IL_OK) {
+            die(&err);
+        }
+        *(volatile char *)(stack->low + stack->size - 1) = 1;
+        stack_put(&elsewhere, stack);
+    }
+    stack_cache_deinit(&elsewhere);
+}
+
 static void run_lives(unsigned count)
 {
     struct fiber fiber;
@@ -272,6 +292,7 @@ int main(void)
     measure("switch_there_and_back_20000_fibers", 2000000, run_round_trips_over_all);
     fibers_close(IDLE_COUNT);
     measure("stack_get_touch_put", 2000000, run_get_put);
+    measure("stack_get_touch_put_elsewhere", 1000000, run_get_put_elsewhere);
     measure("fiber_init_run_exit_deinit", 1000000, run_lives);
     measure("fiber_life_1000_at_once_and_trim", 10000, run_trim);
     measure("fiber_life_20000_at_once", 2 * IDLE_COUNT, run_lives_in_a_crowd);

@@ -1,32 +1,35 @@
 #include "rt/stack.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "rt/sanitize.h"
+#include "rt/stack_pile.h"
 #include "tests/check.h"
 
 #define S UINT64_C(1000000000)
 
 static struct il_error err;
 
-static uint32_t stacks_out(void)
+static struct stack_use use_now(void)
 {
     struct stack_use use;
 
     stack_use(&use);
-    return use.out_count;
+    return use;
 }
 
 static void check_nothing_is_left(void)
 {
-    struct stack_use use;
+    struct stack_use use = use_now();
 
-    stack_use(&use);
     CHECK_EQ(use.out_count, 0);
+    CHECK_EQ(use.pool_count, 0);
     CHECK_EQ(use.slab_count, 0);
     CHECK_EQ(use.mapped_bytes, 0);
 }
@@ -158,34 +161,90 @@ TEST(guard_made_by_mprotect_cannot_be_read)
     guard_check_unreadable();
 }
 
-TEST(cache_holds_its_maximum_and_sends_the_oldest_home_without_their_pages)
+static void get_many(struct stack_cache *cache, struct stack **stacks, unsigned count)
 {
-    enum { STACK_COUNT = STACK_CACHE_COUNT_MAX + 1 };
+    for (unsigned i = 0; i < count; i++) {
+        stacks[i] = get(cache);
+        stacks[i]->low[0] = 1;
+    }
+}
+
+TEST(cache_holds_its_maximum_and_the_pool_gets_the_oldest_as_they_are)
+{
+    enum { STACK_COUNT = STACK_CACHE_COUNT_MAX + STACK_BATCH };
+    struct stack *stacks[STACK_COUNT];
+    struct stack_cache a, b;
+
+    CHECK_OK(stack_cache_init(&a, STACK_SIZE_MIN, &err));
+    CHECK_OK(stack_cache_init(&b, STACK_SIZE_MIN, &err));
+    get_many(&a, stacks, STACK_COUNT);
+    CHECK_EQ(a.pile.count, 0); /* all came in whole batches */
+    for (unsigned i = 0; i < STACK_CACHE_COUNT_MAX; i++) {
+        stack_put(&b, stacks[i]);
+    }
+    CHECK_EQ(b.pile.count, STACK_CACHE_COUNT_MAX);
+    CHECK_EQ(use_now().pool_count, 0);
+    for (unsigned i = STACK_CACHE_COUNT_MAX; i < STACK_COUNT; i++) {
+        stack_put(&b, stacks[i]);
+    }
+    CHECK_EQ(b.pile.count, STACK_CACHE_COUNT_MAX);
+    CHECK_EQ(use_now().pool_count, STACK_BATCH);
+
+    for (unsigned i = 0; i < STACK_BATCH; i++) { /* those that b put first */
+        struct stack *stack = get(&a);
+
+        CHECK(resident_bytes(stack) > 0);
+        stacks[i] = stack;
+    }
+    CHECK_EQ(use_now().pool_count, 0);
+    for (unsigned i = 0; i < STACK_BATCH; i++) {
+        stack_put(&a, stacks[i]);
+    }
+    CHECK(get(&b) == stacks[STACK_COUNT - 1]);
+    stack_put(&b, stacks[STACK_COUNT - 1]);
+    stack_cache_deinit(&a);
+    stack_cache_deinit(&b);
+    check_nothing_is_left();
+}
+
+TEST(pool_holds_its_maximum_and_what_is_beyond_gives_its_memory_back)
+{
+    enum { STACK_COUNT = STACK_POOL_COUNT_MAX + 10 };
     static struct stack *stacks[STACK_COUNT];
     struct stack_cache cache;
 
     CHECK_OK(stack_cache_init(&cache, STACK_SIZE_MIN, &err));
+    get_many(&cache, stacks, STACK_COUNT);
     for (unsigned i = 0; i < STACK_COUNT; i++) {
-        stacks[i] = get(&cache);
-        stacks[i]->low[0] = 1;
+        stack_put(NULL, stacks[i]);
     }
-    while (cache.count > 0) { /* the rest of the last batch */
-        stack_put(NULL, get(&cache));
-    }
-    for (unsigned i = 0; i < STACK_CACHE_COUNT_MAX; i++) {
-        stack_put(&cache, stacks[i]);
-    }
-    CHECK_EQ(cache.count, STACK_CACHE_COUNT_MAX);
-    CHECK_EQ(stacks_out(), STACK_COUNT);
-    CHECK(resident_bytes(stacks[0]) > 0);
-    stack_put(&cache, stacks[STACK_COUNT - 1]);
-    CHECK(cache.count < STACK_CACHE_COUNT_MAX);
-    CHECK_EQ(stacks_out(), cache.count);
-    CHECK_EQ(resident_bytes(stacks[0]), 0);
-    CHECK(get(&cache) == stacks[STACK_COUNT - 1]);
-    CHECK(resident_bytes(stacks[STACK_COUNT - 1]) > 0);
-    stack_put(&cache, stacks[STACK_COUNT - 1]);
+    CHECK_EQ(use_now().pool_count, STACK_POOL_COUNT_MAX);
+    CHECK_EQ(use_now().out_count, cache.pile.count);
+    CHECK(resident_bytes(stacks[STACK_POOL_COUNT_MAX - 1]) > 0);
+    CHECK_EQ(resident_bytes(stacks[STACK_POOL_COUNT_MAX]), 0);
     stack_cache_deinit(&cache);
+    check_nothing_is_left();
+}
+
+TEST(stacks_got_by_one_loop_and_put_by_another_are_used_again)
+{
+    struct stack_cache spawner, runner;
+    uint64_t mapped_bytes = 0;
+
+    CHECK_OK(stack_cache_init(&spawner, 0, &err));
+    CHECK_OK(stack_cache_init(&runner, 0, &err));
+    for (unsigned i = 0; i < 20000; i++) {
+        struct stack *stack = get(&spawner);
+
+        stack->low[0] = 1;
+        stack_put(&runner, stack);
+        if (i == 1000) {
+            mapped_bytes = use_now().mapped_bytes;
+        }
+    }
+    CHECK_EQ(use_now().mapped_bytes, mapped_bytes);
+    stack_cache_deinit(&spawner);
+    stack_cache_deinit(&runner);
     check_nothing_is_left();
 }
 
@@ -219,33 +278,36 @@ TEST(pages_of_long_unused_stacks_are_given_back_and_those_in_use_are_not)
     now_ns += STACK_IDLE_NS;
     CHECK(stack_cache_trim(&cache, now_ns) == UINT64_MAX); /* nothing is left to come back for */
     CHECK_EQ(resident_bytes(busy), 0);
-    CHECK_EQ(stacks_out(), 0);
+    CHECK_EQ(use_now().out_count, 0);
     stack_cache_deinit(&cache);
     check_nothing_is_left();
 }
 
-TEST(trim_of_a_full_cache_takes_several_short_turns)
+TEST(pool_gives_back_what_lay_unused_in_short_turns)
 {
-    enum { STACK_COUNT = 500 };
+    enum { STACK_COUNT = 1000 };
     static struct stack *stacks[STACK_COUNT];
     struct stack_cache cache;
     unsigned turn_count = 0;
     uint64_t now_ns = S;
 
     CHECK_OK(stack_cache_init(&cache, STACK_SIZE_MIN, &err));
-    for (unsigned i = 0; i < STACK_COUNT; i++) {
-        stacks[i] = get(&cache);
-    }
+    get_many(&cache, stacks, STACK_COUNT);
     for (unsigned i = 0; i < STACK_COUNT; i++) {
         stack_put(&cache, stacks[i]);
     }
-    (void)stack_cache_trim(&cache, now_ns); /* begins to watch */
+    CHECK(use_now().pool_count > 500);
+    CHECK(stack_cache_trim(&cache, now_ns) == now_ns + STACK_IDLE_NS); /* begins to watch */
+    CHECK(stack_cache_trim(&cache, now_ns + 1) == now_ns + STACK_IDLE_NS);
     now_ns += STACK_IDLE_NS;
     while (stack_cache_trim(&cache, now_ns) == now_ns) {
         turn_count++;
     }
-    CHECK(turn_count > 5);
-    CHECK_EQ(cache.count, 0);
+    CHECK(turn_count > 10);
+    CHECK_EQ(use_now().pool_count, 0);
+    CHECK_EQ(use_now().out_count, 0);
+    CHECK(use_now().slab_count <= 1);
+    CHECK(stack_cache_trim(&cache, now_ns + 1) == UINT64_MAX);
     stack_cache_deinit(&cache);
     check_nothing_is_left();
 }
@@ -287,15 +349,45 @@ TEST(stack_comes_home_through_another_cache_or_none)
     stack_put(&b, stack);
     CHECK(get(&b) == stack);
     stack_put(&other_size, stack);
-    CHECK_EQ(other_size.count, 0);
+    CHECK_EQ(other_size.pile.count, 0);
+    CHECK_EQ(use_now().pool_count, 1);
     stack = get(&a);
     stack_cache_deinit(&a);
     stack_cache_deinit(&b);
     stack_cache_deinit(&other_size);
-    CHECK_EQ(stacks_out(), 1);
+    CHECK_EQ(use_now().out_count, 1);
     stack->low[0] = 1; /* still there */
     stack_put(NULL, stack);
     check_nothing_is_left();
+}
+
+static void misuse_put_twice(void)
+{
+    struct stack_cache cache;
+    struct stack *stack;
+
+    CHECK_OK(stack_cache_init(&cache, 0, &err));
+    stack = get(&cache);
+    stack_put(&cache, stack);
+    stack_put(&cache, stack);
+}
+
+TEST(putting_a_stack_twice_aborts)
+{
+    struct rlimit no_core = { 0, 0 };
+    pid_t pid = fork();
+    int status;
+
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGABRT, SIG_DFL);
+        CHECK(freopen("/dev/null", "w", stderr) != NULL);
+        misuse_put_twice();
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 static void *churn(void *arg)
@@ -334,7 +426,7 @@ TEST(caches_of_several_threads_share_slabs)
     for (unsigned i = 0; i < il_array_count(threads); i++) {
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
     }
-    CHECK_EQ(stacks_out(), 0);
+    CHECK_EQ(use_now().out_count, 0);
     stack_cache_deinit(&keeper);
     check_nothing_is_left();
 }

@@ -173,7 +173,7 @@ HOMES = {
     "src/base/assert.c": {"write", "abort"},  # dying must need nothing that could be broken
     "src/base/memory.c": {"malloc", "calloc", "realloc", "free"},
     # The depot of stacks is the process's, as malloc's arenas are: older than any world and shared by all.
-    "src/rt/stack.c": {"pthread_mutex_lock", "pthread_mutex_unlock", "pthread_atfork"},
+    "src/rt/stack_depot.c": {"pthread_mutex_lock", "pthread_mutex_unlock", "pthread_atfork"},
 }
 
 
