@@ -10,6 +10,7 @@
 #include "client/conn.h"
 #include "client/pool.h"
 #include "http/http.h"
+#include "interloop/watch.h"
 
 #define CLIENT_NAME_SIZE   32
 #define CLIENT_PHASE_COUNT (IL_PHASE_TOTAL + 1)
@@ -41,6 +42,35 @@ void client_discard(struct il_client *client, struct conn *conn);
 
 /* Visit every client of the process, under the registry's lock; `visit` must be short. */
 void client_for_each(void (*visit)(struct il_client *client, void *arg), void *arg);
+
+/* ---- reports ---- */
+
+struct client_call_report {
+    struct il_watch_request view; /* all but verdict, stamp and links */
+    uint64_t home_loop_id;
+    uint64_t phase_since_ns;
+    const void *client; /* for comparing only */
+};
+
+struct client_conn_report {
+    struct il_watch_connection view; /* all but the driver's name */
+    uint64_t loop_id;                /* that drives it, or is to: 0 if it rests */
+    uint64_t since_ns;
+    bool is_bound;
+    bool is_idle;
+    bool is_exchanging;
+    const void *client; /* for comparing only */
+};
+
+struct client_reporter {
+    void (*on_call)(const struct client_call_report *call, void *arg); /* under the pool's lock */
+    void (*on_conn)(const struct client_conn_report *conn, void *arg); /* likewise */
+    void *arg;
+};
+
+/* Tell of every call and connection of the client. Thread: any. */
+void client_report(struct il_client *client, uint64_t now_ns,
+                   const struct client_reporter *reporter);
 
 /* ---- requests ---- */
 

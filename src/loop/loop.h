@@ -197,8 +197,8 @@ static inline uint64_t loop_now_ns(const struct il_loop *loop)
 void loop_guest_add(struct il_loop *loop, struct loop_guest *guest) IL_ON_LOOP(loop);
 void loop_guest_remove(struct loop_guest *guest);
 
-/* Visit every loop of the process, under the registry's lock: `visit` must be short, take no lock but
- * leaves, and make and free no loop. Thread: any. */
+/* Visit every loop of the process, under the registry's lock: `visit` must be short, take no lock
+ * but leaves, and make and free no loop. Thread: any. */
 void loop_for_each(void (*visit)(struct il_loop *loop, void *arg), void *arg);
 
 #endif

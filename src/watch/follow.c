@@ -43,7 +43,7 @@ static const struct watch_loop *find_loop(const struct watch_world *world, uint6
     return NULL;
 }
 
-static const struct watch_conn *find_conn(const struct watch_world *world, uint64_t id)
+static const struct client_conn_report *find_conn(const struct watch_world *world, uint64_t id)
 {
     for (size_t i = 0; i < world->conns.count; i++) {
         if (watch_conn_at(world, i)->view.id == id) {
@@ -120,7 +120,7 @@ static enum il_verdict follow_loop(const struct watch_world *world, struct il_wa
 
 /* ---- the connection ---- */
 
-static void describe_socket(struct il_watch_request *view, const struct watch_conn *conn)
+static void describe_socket(struct il_watch_request *view, const struct client_conn_report *conn)
 {
     const struct il_watch_connection *it = &conn->view;
     char who[64];
@@ -142,7 +142,7 @@ static void describe_socket(struct il_watch_request *view, const struct watch_co
 }
 
 static enum il_verdict follow_conn(const struct watch_world *world, struct il_watch_request *view,
-                                   const struct watch_conn *conn)
+                                   const struct client_conn_report *conn)
 {
     enum il_verdict verdict;
     char who[64];
@@ -169,21 +169,22 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
 
 /* ---- the pool: every connection there may be is in use; by whom? ---- */
 
-static enum il_verdict judge_holder(const struct watch_world *world, const struct watch_conn *conn)
+static enum il_verdict judge_holder(const struct watch_world *world,
+                                    const struct client_conn_report *conn)
 {
     return conn->loop_id == 0 ? IL_VERDICT_LIVE : judge_loop(find_loop(world, conn->loop_id));
 }
 
 /* Any one of them that becomes free will do, so the most lively one decides. */
-static enum il_verdict follow_pool(const struct watch_world *world, struct watch_call *call)
+static enum il_verdict follow_pool(const struct watch_world *world, struct client_call_report *call)
 {
     struct il_watch_request *view = &call->view;
-    const struct watch_conn *best = NULL;
+    const struct client_conn_report *best = NULL;
     enum il_verdict best_verdict = IL_VERDICT_HUNG;
     unsigned count = 0;
 
     for (size_t i = 0; i < world->conns.count; i++) {
-        const struct watch_conn *conn = watch_conn_at(world, i);
+        const struct client_conn_report *conn = watch_conn_at(world, i);
 
         if (conn->client == call->client && conn->view.port == view->port &&
             strcmp(conn->view.host, view->host) == 0 && !conn->is_idle) {
@@ -207,10 +208,10 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct watch
 
 /* ---- the request ---- */
 
-void watch_follow(const struct watch_world *world, struct watch_call *call)
+void watch_follow(const struct watch_world *world, struct client_call_report *call)
 {
     struct il_watch_request *view = &call->view;
-    const struct watch_conn *conn = NULL;
+    const struct client_conn_report *conn = NULL;
     char who[64];
 
     view->link_count = 0;

@@ -4,11 +4,9 @@
  * loop's list of tasks. Under them things are copied, and sockets are asked how much lies in them:
  * whoever closes a socket takes it off the pool's list first, so its number is still its own.
  * Threads: any. */
-#include <netinet/in.h>
 #include <stdio.h>
 
-#include "client/call.h"
-#include "client/drivers.h"
+#include "client/client.h"
 #include "rt/rt.h"
 #include "watch/watch.h"
 
@@ -32,110 +30,34 @@ static void copy_text(char *to, size_t size, const char *from)
     (void)snprintf(to, size, "%s", from); /* cut on purpose */
 }
 
-/* ---- calls ---- */
+/* ---- clients ---- */
 
-static void copy_path(char *to, size_t size, const char *path_and_query)
+static void snapshot_call(const struct client_call_report *call, void *arg)
 {
-    size_t length = strcspn(path_and_query, "?"); /* a query may hold secrets */
+    struct watch_world *world = arg;
+    struct client_call_report *copy = table_add(&world->calls);
 
-    (void)snprintf(to, size, "%.*s", (int)il_min_u64(length, size), path_and_query);
-}
-
-static void snapshot_call(struct watch_world *world, struct il_client *client, struct il_call *call)
-{
-    struct watch_call *copy = table_add(&world->calls);
-    struct il_watch_request *view;
-
-    if (copy == NULL) {
-        return;
-    }
-    memset(copy, 0, sizeof(*copy));
-    view = &copy->view;
-    view->id = call->id;
-    copy_text(view->client, sizeof(view->client), client->name);
-    copy_text(view->method, sizeof(view->method), call->request->method);
-    copy_text(view->host, sizeof(view->host), call->request->url.host);
-    view->port = call->request->url.port;
-    copy_path(view->path, sizeof(view->path), call->request->url.path_and_query);
-    if (call->party != NULL) {
-        rt_party_describe(call->party, view->waiter, sizeof(view->waiter));
-    } else {
-        (void)snprintf(view->waiter, sizeof(view->waiter), "callback on '%s'", call->home->name);
-    }
-    view->phase = (enum il_phase)atomic_load(&call->phase);
-    copy->phase_since_ns = atomic_load(&call->phase_since_ns);
-    view->phase_ms = ms_since(world->now_ns, copy->phase_since_ns);
-    view->age_ms = ms_since(world->now_ns, atomic_load(&call->started_ns));
-    view->connection_id = atomic_load(&call->conn_id);
-    copy->home_loop_id = call->home->id;
-    copy->client = client;
-}
-
-/* ---- connections ---- */
-
-static uint16_t address_port(const struct sockaddr_storage *address)
-{
-    if (address->ss_family == AF_INET) {
-        return ntohs(((const struct sockaddr_in *)address)->sin_port);
-    }
-    return address->ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
-                                          : 0;
-}
-
-static void snapshot_socket(struct il_watch_connection *view, int fd)
-{
-    struct sockaddr_storage local, peer;
-    int unread = sys_socket_bytes_unread(fd);
-    int unsent = sys_socket_bytes_unsent(fd);
-
-    view->bytes_unread = unread > 0 ? (uint32_t)unread : 0;
-    view->bytes_unsent = unsent > 0 ? (uint32_t)unsent : 0;
-    if (sys_socket_names(fd, &local, &peer) == 0) {
-        view->local_port = address_port(&local);
+    if (copy != NULL) {
+        *copy = *call;
     }
 }
 
-static void snapshot_conn(struct watch_world *world, struct il_client *client, struct conn *conn)
+static void snapshot_conn(const struct client_conn_report *conn, void *arg)
 {
-    struct watch_conn *copy = table_add(&world->conns);
-    struct il_watch_connection *view;
-    const char *state;
+    struct watch_world *world = arg;
+    struct client_conn_report *copy = table_add(&world->conns);
 
-    if (copy == NULL) {
-        return;
+    if (copy != NULL) {
+        *copy = *conn;
     }
-    memset(copy, 0, sizeof(*copy));
-    view = &copy->view;
-    copy->client = client;
-    copy->is_bound = conn->bound != NULL;
-    copy->is_idle = conn->pooled.is_idle;
-    copy->is_exchanging = atomic_load(&conn->is_exchanging);
-    copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
-    copy->since_ns = atomic_load(&conn->since_ns);
-    view->id = conn->id;
-    copy_text(view->client, sizeof(view->client), client->name);
-    copy_text(view->host, sizeof(view->host), conn->origin->host);
-    view->port = conn->origin->port;
-    view->since_ms = ms_since(world->now_ns, copy->since_ns);
-    state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
-    copy_text(view->state, sizeof(view->state), state);
-    snapshot_socket(view, conn->fd);
 }
 
 static void snapshot_client(struct il_client *client, void *arg)
 {
     struct watch_world *world = arg;
+    struct client_reporter reporter = { snapshot_call, snapshot_conn, world };
 
-    sys_mutex_lock(&client->pool.mutex);
-    il_list_for_each(&client->pool.calls, node)
-    {
-        snapshot_call(world, client, il_container_of(node, struct il_call, pool_link));
-    }
-    il_list_for_each(&client->pool.connections, node)
-    {
-        snapshot_conn(world, client, il_container_of(node, struct conn, pooled.link));
-    }
-    sys_mutex_unlock(&client->pool.mutex);
+    client_report(client, world->now_ns, &reporter);
 }
 
 /* ---- loops ---- */
@@ -221,7 +143,7 @@ static void table_seal(struct watch_table *table)
 static void complete_conns(struct watch_world *world)
 {
     for (size_t i = 0; i < world->conns.count; i++) {
-        struct watch_conn *conn = watch_conn_at(world, i);
+        struct client_conn_report *conn = watch_conn_at(world, i);
 
         for (size_t k = 0; k < world->loops.count && conn->loop_id != 0; k++) {
             const struct watch_loop *loop = watch_loop_at(world, k);
@@ -239,8 +161,8 @@ enum il_code watch_world_init(struct watch_world *world)
     world->now_ns = sys_now_ns();
     client_for_each(count_client, world);
     world->loops.count = loop_count_live();
-    if (!table_alloc(&world->calls, sizeof(struct watch_call)) ||
-        !table_alloc(&world->conns, sizeof(struct watch_conn)) ||
+    if (!table_alloc(&world->calls, sizeof(struct client_call_report)) ||
+        !table_alloc(&world->conns, sizeof(struct client_conn_report)) ||
         !table_alloc(&world->loops, sizeof(struct watch_loop))) {
         watch_world_deinit(world);
         return IL_ENOMEM;

@@ -31,7 +31,7 @@ enum il_code il_watch_requests(struct il_watch_request *requests, size_t count_m
         return code;
     }
     for (size_t i = 0; i < world.calls.count && i < count_max; i++) {
-        struct watch_call *call = watch_call_at(&world, i);
+        struct client_call_report *call = watch_call_at(&world, i);
 
         watch_follow(&world, call);
         requests[i] = call->view;

@@ -5,25 +5,8 @@
 #ifndef IL_WATCH_H
 #define IL_WATCH_H
 
-#include "base/base.h"
+#include "client/client.h"
 #include "interloop/watch.h"
-
-struct watch_call {
-    struct il_watch_request view; /* all but verdict, stamp and links */
-    uint64_t home_loop_id;
-    uint64_t phase_since_ns;
-    const void *client; /* for comparing only */
-};
-
-struct watch_conn {
-    struct il_watch_connection view;
-    uint64_t loop_id; /* that drives it, or is to: 0 if it rests */
-    uint64_t since_ns;
-    bool is_bound;
-    bool is_idle;
-    bool is_exchanging;
-    const void *client;
-};
 
 struct watch_loop {
     struct il_watch_loop view;
@@ -46,14 +29,14 @@ struct watch_world {
 enum il_code watch_world_init(struct watch_world *world);
 void watch_world_deinit(struct watch_world *world);
 
-static inline struct watch_call *watch_call_at(const struct watch_world *world, size_t i)
+static inline struct client_call_report *watch_call_at(const struct watch_world *world, size_t i)
 {
-    return (struct watch_call *)world->calls.items + i;
+    return (struct client_call_report *)world->calls.items + i;
 }
 
-static inline struct watch_conn *watch_conn_at(const struct watch_world *world, size_t i)
+static inline struct client_conn_report *watch_conn_at(const struct watch_world *world, size_t i)
 {
-    return (struct watch_conn *)world->conns.items + i;
+    return (struct client_conn_report *)world->conns.items + i;
 }
 
 static inline struct watch_loop *watch_loop_at(const struct watch_world *world, size_t i)
@@ -62,6 +45,6 @@ static inline struct watch_loop *watch_loop_at(const struct watch_world *world, 
 }
 
 /* Follow what the call waits for, to the end; fills in verdict, stamp and links. */
-void watch_follow(const struct watch_world *world, struct watch_call *call);
+void watch_follow(const struct watch_world *world, struct client_call_report *call);
 
 #endif

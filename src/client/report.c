@@ -1,0 +1,127 @@
+/* report.c: what a client can say of its calls and connections, for reports.
+ *
+ * Under the pool's mutex things are copied, and sockets are asked how much lies in them: whoever
+ * closes a socket takes it off the pool's list first, so its number is still its own.
+ * Threads: any. */
+#include <netinet/in.h>
+#include <stdio.h>
+
+#include "client/call.h"
+#include "client/drivers.h"
+#include "rt/rt.h"
+
+static uint32_t ms_since(uint64_t now_ns, uint64_t since_ns)
+{
+    return since_ns == 0 || now_ns < since_ns ? 0
+                                              : (uint32_t)((now_ns - since_ns) / LOOP_NS_PER_MS);
+}
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    (void)snprintf(to, size, "%s", from); /* cut on purpose */
+}
+
+/* ---- calls ---- */
+
+static void copy_path(char *to, size_t size, const char *path_and_query)
+{
+    size_t length = strcspn(path_and_query, "?"); /* a query may hold secrets */
+
+    (void)snprintf(to, size, "%.*s", (int)il_min_u64(length, size), path_and_query);
+}
+
+static void report_call(struct il_client *client, struct il_call *call, uint64_t now_ns,
+                        struct client_call_report *copy)
+{
+    struct il_watch_request *view = &copy->view;
+
+    memset(copy, 0, sizeof(*copy));
+    view->id = call->id;
+    copy_text(view->client, sizeof(view->client), client->name);
+    copy_text(view->method, sizeof(view->method), call->request->method);
+    copy_text(view->host, sizeof(view->host), call->request->url.host);
+    view->port = call->request->url.port;
+    copy_path(view->path, sizeof(view->path), call->request->url.path_and_query);
+    if (call->party != NULL) {
+        rt_party_describe(call->party, view->waiter, sizeof(view->waiter));
+    } else {
+        (void)snprintf(view->waiter, sizeof(view->waiter), "callback on '%s'", call->home->name);
+    }
+    view->phase = (enum il_phase)atomic_load(&call->phase);
+    copy->phase_since_ns = atomic_load(&call->phase_since_ns);
+    view->phase_ms = ms_since(now_ns, copy->phase_since_ns);
+    view->age_ms = ms_since(now_ns, atomic_load(&call->started_ns));
+    view->connection_id = atomic_load(&call->conn_id);
+    copy->home_loop_id = call->home->id;
+    copy->client = client;
+}
+
+/* ---- connections ---- */
+
+static uint16_t address_port(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET) {
+        return ntohs(((const struct sockaddr_in *)address)->sin_port);
+    }
+    return address->ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
+                                          : 0;
+}
+
+static void report_socket(struct il_watch_connection *view, int fd)
+{
+    struct sockaddr_storage local, peer;
+    int unread = sys_socket_bytes_unread(fd);
+    int unsent = sys_socket_bytes_unsent(fd);
+
+    view->bytes_unread = unread > 0 ? (uint32_t)unread : 0;
+    view->bytes_unsent = unsent > 0 ? (uint32_t)unsent : 0;
+    if (sys_socket_names(fd, &local, &peer) == 0) {
+        view->local_port = address_port(&local);
+    }
+}
+
+static void report_conn(struct il_client *client, struct conn *conn, uint64_t now_ns,
+                        struct client_conn_report *copy)
+{
+    struct il_watch_connection *view = &copy->view;
+    const char *state;
+
+    memset(copy, 0, sizeof(*copy));
+    view = &copy->view;
+    copy->client = client;
+    copy->is_bound = conn->bound != NULL;
+    copy->is_idle = conn->pooled.is_idle;
+    copy->is_exchanging = atomic_load(&conn->is_exchanging);
+    copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
+    copy->since_ns = atomic_load(&conn->since_ns);
+    view->id = conn->id;
+    copy_text(view->client, sizeof(view->client), client->name);
+    copy_text(view->host, sizeof(view->host), conn->origin->host);
+    view->port = conn->origin->port;
+    view->since_ms = ms_since(now_ns, copy->since_ns);
+    state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
+    copy_text(view->state, sizeof(view->state), state);
+    report_socket(view, conn->fd);
+}
+
+/* ---- a client ---- */
+
+void client_report(struct il_client *client, uint64_t now_ns,
+                   const struct client_reporter *reporter)
+{
+    struct client_call_report call;
+    struct client_conn_report conn;
+
+    sys_mutex_lock(&client->pool.mutex);
+    il_list_for_each(&client->pool.calls, node)
+    {
+        report_call(client, il_container_of(node, struct il_call, pool_link), now_ns, &call);
+        reporter->on_call(&call, reporter->arg);
+    }
+    il_list_for_each(&client->pool.connections, node)
+    {
+        report_conn(client, il_container_of(node, struct conn, pooled.link), now_ns, &conn);
+        reporter->on_conn(&conn, reporter->arg);
+    }
+    sys_mutex_unlock(&client->pool.mutex);
+}
