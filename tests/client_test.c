@@ -676,3 +676,23 @@ TEST(nothing_is_left_when_all_is_over)
     CHECK_EQ(after.live_count, before.live_count);
     CHECK_EQ(after.live_bytes, before.live_bytes);
 }
+
+TEST(call_started_just_before_a_shutdown_in_order_is_waited_for)
+{
+    start(IL_DRIVER_CALLER);
+    for (int i = 0; i < 200; i++) {
+        struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+        struct outcome outcome = { IL_OK, 0, 0 };
+        struct il_runtime *runtime;
+
+        options.kind = (enum il_runtime_kind)(i % 2);
+        options.worker_count = options.kind == IL_RUNTIME_MULTI_THREAD;
+        CHECK_OK(il_runtime_new(&options, &runtime, &err));
+        il_call_unref(start_call(runtime, "/hello", &outcome));
+        CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(30000), NULL, &err));
+        CHECK_EQ(outcome.count, 1);
+        CHECK_EQ(outcome.status, 200);
+        il_runtime_unref(runtime);
+    }
+    stop();
+}

@@ -416,7 +416,6 @@ static void call_begin(struct il_call *call)
 
 static enum loop_result call_on_start(struct il_loop *loop, struct job *job)
 {
-    rt_call_begins(loop);
     call_begin(il_container_of(job, struct il_call, start_job));
     return LOOP_HELD;
 }
@@ -635,7 +634,9 @@ enum il_code il_call_start(struct il_client *client, struct il_request *request,
         call->on_done_arg = options->arg;
         (void)call_ref(call); /* the user's */
         call->owns_request = true;
+        rt_call_begins(home);
         if (!loop_post(home, &call->start_job)) {
+            rt_call_is_refused(home);
             call->owns_request = false; /* still the user's */
             call_unref(call);
             call_unref(call);

@@ -71,8 +71,8 @@ static inline void loop_close_for_test(struct il_loop *loop)
     (void)loop_unref(loop);
 }
 
-/* Turn the loop until `*count` is `wanted`; whoever counts sets held.must_return. The harness ends a
- * test that waits for ever. */
+/* Turn the loop until `*count` is `wanted`; whoever counts sets held.must_return. The harness ends
+ * a test that waits for ever. */
 static inline void loop_turn_until_count(struct il_loop *loop, const size_t *count, size_t wanted)
 {
     while (*count < wanted) {

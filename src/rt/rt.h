@@ -96,8 +96,11 @@ bool rt_is_current_thread(const struct il_runtime *runtime);
 struct il_loop *rt_choose_loop(struct il_runtime *runtime);
 
 /* Requests that belong to no task count as work that a runtime waits for when it drains, and are
- * reported when its end completes them. `loop` is the request's home. Thread: the loop's holder. */
+ * reported when its end completes them. `loop` is the request's home. A request is counted before
+ * it is posted to its home, so that no drain can miss it. Thread: rt_call_begins and, when the post
+ * was refused, rt_call_is_refused: any; the others: the loop's holder. */
 void rt_call_begins(struct il_loop *loop);
+void rt_call_is_refused(struct il_loop *loop);
 void rt_call_ends(struct il_loop *loop);
 void rt_call_was_evicted(struct il_loop *loop);
 

@@ -25,9 +25,14 @@ void rt_call_begins(struct il_loop *loop)
 
 void rt_call_ends(struct il_loop *loop)
 {
+    loop->held.must_return = true; /* somebody may drive this loop only until now */
+    rt_call_is_refused(loop);
+}
+
+void rt_call_is_refused(struct il_loop *loop)
+{
     struct il_runtime *runtime = rt_loop_runtime(loop);
 
-    loop->held.must_return = true; /* somebody may drive this loop only until now */
     if (runtime != NULL && atomic_fetch_sub(&runtime->call_count, 1) == 1 &&
         atomic_load(&runtime->state) != RUNTIME_RUNNING) {
         sys_mutex_lock(&runtime->locked.mutex);
