@@ -178,7 +178,7 @@ static bool waits_for_itself(const struct look *look, uint32_t owner, uint32_t *
 
     *ret_other = 0;
     if (thread->wait.kind != WAIT_FUTEX || thread->wait.is_lock || !thread->wait.is_forever ||
-        thread->same_wait_count + 2 < look->look_count) {
+        !thread->stood_in_wait) {
         return false;
     }
     for (uint32_t i = 0; i < look->thread_count; i++) {
@@ -294,6 +294,33 @@ static void add_waiting_threads(const struct look *look, struct finding *finding
         if (!look->threads[i].is_gone && look->threads[i].role != ROLE_POOL_IDLE) {
             finding_add_thread(finding, i);
         }
+    }
+}
+
+static struct finding *finding_of_set(struct look *look, uint32_t set)
+{
+    for (uint32_t i = 0; i < look->finding_count; i++) {
+        if (look->findings[i].set_count > 0 && look->findings[i].sets[0] == set) {
+            return &look->findings[i];
+        }
+    }
+    return NULL;
+}
+
+/* A set that is not driven holds nothing, but has connections: perhaps a runtime at rest that is
+ * driven only while it is used; perhaps the owner of a request whose wake-up left no trace. */
+static void note_undriven(struct look *look, uint32_t set)
+{
+    struct contents contents;
+
+    count_contents(look, set, &contents);
+    if (contents.tcp_count > 0 && look->sets[set].ready_count == 0 && set_is_unpolled(look, set) &&
+        !set_was_driven(look, set) && look->sets[set].look_count > 0 &&
+        finding_of_set(look, set) == NULL) {
+        look_note(look,
+                  "event set fd %d watches %u connections and nobody drives it: a request on "
+                  "one of them would hang",
+                  look->sets[set].fds[0], contents.tcp_count);
     }
 }
 
@@ -425,6 +452,73 @@ static void judge_set(struct look *look, uint32_t set)
     }
 }
 
+/* ---- sockets in no set at all ---- */
+
+/* libuv registers a socket when it polls next, asyncio takes one out while it pauses reading: if
+ * the loop stops in between, the socket of its request is in no set. So a socket that stands unread
+ * and unwatched belongs, most likely, to the loop of this process that nobody drives. */
+static uint32_t find_undriven(const struct look *look, struct owners *ret_owners)
+{
+    uint32_t found = LOOK_SETS_MAX;
+
+    for (uint32_t i = 0; i < look->set_count; i++) {
+        const struct seen_set *set = &look->sets[i];
+        struct owners owners;
+
+        if (set->is_gone || set->outer != LOOK_SETS_MAX || set->watch_count == 0 ||
+            set->look_count == 0 || !set_is_unpolled(look, i) || set_was_driven(look, i)) {
+            continue;
+        }
+        find_owners(look, i, &owners);
+        if (found == LOOK_SETS_MAX || owners.link > ret_owners->link) {
+            found = i;
+            *ret_owners = owners;
+        }
+    }
+    return found;
+}
+
+static void judge_orphans(struct look *look)
+{
+    struct finding *finding = NULL;
+    struct owners owners;
+    uint32_t set = LOOK_SETS_MAX;
+
+    for (uint32_t i = 0; i < look->socket_count; i++) {
+        const struct seen_socket *socket = &look->sockets[i];
+
+        if (!socket_is_orphan(socket)) {
+            continue;
+        }
+        if (finding == NULL) {
+            struct contents contents = { .response_count = 1,
+                                         .oldest_ms = socket->last.last_received_ms };
+
+            set = find_undriven(look, &owners);
+            if (set == LOOK_SETS_MAX) {
+                return;
+            }
+            finding = finding_of_set(look, set);
+            if (finding == NULL) {
+                if (owners.count == 0) {
+                    conclude_parked(look, set, &contents);
+                } else {
+                    conclude_busy(look, set, &contents, &owners);
+                }
+                finding = &look->findings[look->finding_count - 1];
+                finding->confidence =
+                    (enum confidence)il_min_u64(finding->confidence, CONFIDENCE_LIKELY);
+            }
+        }
+        finding->is_write_side = false;
+        finding_add_socket(look, finding, i);
+        finding_say(finding,
+                    "%llu bytes from %s lie unread in fd %d, which is in no set now: loops "
+                    "register late, or take a socket out while they pause reading",
+                    (unsigned long long)socket->last.unread_bytes, socket->peer, socket->fd);
+    }
+}
+
 /* Does a thread of the same name poll another set? Then the stuck one may as well belong to that,
  * where the others do its work. */
 static bool has_polling_sibling(const struct look *look, const struct owners *owners)
@@ -491,9 +585,11 @@ void judge_sets(struct look *look)
             judge_set(look, i);
         }
     }
+    judge_orphans(look);
     for (uint32_t i = 0; i < look->set_count; i++) {
         if (!look->sets[i].is_gone && look->sets[i].watch_count > 0) {
             judge_stuck_loop(look, i);
+            note_undriven(look, i);
         }
     }
 }

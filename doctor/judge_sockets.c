@@ -11,36 +11,11 @@
 #include "doctor/sockets.h"
 #include "doctor/verdict.h"
 
-#define JUDGE_PAUSED_BYTES   16384u /* more than a TLS record unread: somebody stopped reading */
-#define JUDGE_CONSUMED_BYTES 65536u /* ...after having read this much */
 #define JUDGE_DELAYED_ACK_MS 250u
 #define JUDGE_ORDER_MS       100u /* sent this much after the last receipt: a new request */
 #define JUDGE_SYN_MS         900u
 
 /* ---- unread bytes ---- */
-
-static bool is_receive_buffer_full(const struct socket_numbers *numbers)
-{
-    return numbers->receive_memory_max > 0 &&
-           numbers->receive_memory >= numbers->receive_memory_max / 2;
-}
-
-/* Was reading stopped on purpose? A beginning of a response that lies unread was never looked at;
- * the middle of one, or a full buffer, was left by someone who reads when he wants more. */
-static bool looks_paused(const struct seen_socket *socket)
-{
-    if (socket->first_bytes == BYTES_HTTP1_STATUS || socket->first_bytes == BYTES_HTTP1_REQUEST) {
-        return false;
-    }
-    if (is_receive_buffer_full(&socket->last)) {
-        return true;
-    }
-    if (socket->first_bytes == BYTES_OTHER) {
-        return socket->last.consumed_bytes > 0;
-    }
-    return socket->last.unread_bytes >= JUDGE_PAUSED_BYTES &&
-           socket->last.consumed_bytes >= JUDGE_CONSUMED_BYTES;
-}
 
 static bool has_live_loop(const struct look *look)
 {
@@ -74,7 +49,7 @@ static void say_unread(struct look *look, struct finding *finding, const struct 
 static void judge_paused(struct look *look, uint32_t index)
 {
     const struct seen_socket *socket = &look->sockets[index];
-    bool is_full = is_receive_buffer_full(&socket->last);
+    bool is_full = socket_buffer_is_full(socket);
     struct finding *finding =
         finding_new(look, VERDICT_BACK_PRESSURE, is_full ? CONFIDENCE_CERTAIN : CONFIDENCE_LIKELY);
 
@@ -144,12 +119,12 @@ static void judge_unread(struct look *look, uint32_t index)
         if (socket->thread_watch_count > 0) {
             return; /* somebody comes for it now and then */
         }
-        if (looks_paused(socket) && has_live_loop(look)) {
+        if (socket_looks_paused(socket) && has_live_loop(look)) {
             judge_paused(look, index);
         } else {
             judge_unwatched(look, index);
         }
-    } else if (looks_paused(socket)) {
+    } else if (socket_looks_paused(socket)) {
         judge_paused(look, index);
     } else if (!set_is_unpolled(look, socket->set) || set_was_driven(look, socket->set)) {
         judge_missed(look, index);

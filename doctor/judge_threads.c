@@ -28,7 +28,7 @@ static bool stands_in_lock(const struct look *look, uint32_t index)
     const struct seen_thread *thread = &look->threads[index];
 
     return !thread->is_gone && thread->wait.is_lock && thread->wait.kind == WAIT_FUTEX &&
-           thread->same_wait_count + 2 >= look->look_count;
+           thread->stood_in_wait;
 }
 
 /* The next thread along the edges; UINT32_MAX at the end. */
@@ -132,11 +132,10 @@ static bool is_pool_thread(const struct seen_thread *thread)
             (thread->role == ROLE_POOL_IDLE && thread->runtime == RUNTIME_LIBUV));
 }
 
-static bool is_stuck_in_job(const struct look *look, const struct seen_thread *thread)
+static bool is_stuck_in_job(const struct seen_thread *thread)
 {
-    bool stood = thread->same_wait_count + 2 >= look->look_count;
-
-    return thread->role == ROLE_BLOCKING_JOB && stood && thread->wait.kind != WAIT_RUNNING;
+    return thread->role == ROLE_BLOCKING_JOB && thread->stood_in_wait &&
+           thread->wait.kind != WAIT_RUNNING;
 }
 
 /* libuv's pool has a fixed size (4): when all of it stands, file system work, name resolution and
@@ -153,7 +152,7 @@ void judge_pools(struct look *look)
             continue;
         }
         pool_count += is_pool_thread(thread);
-        stuck_count += is_pool_thread(thread) && is_stuck_in_job(look, thread);
+        stuck_count += is_pool_thread(thread) && is_stuck_in_job(thread);
     }
     if (stuck_count < JUDGE_POOL_MIN || stuck_count < pool_count) {
         return;
@@ -165,7 +164,7 @@ void judge_pools(struct look *look)
                 "look in %llu ms",
                 stuck_count, (unsigned long long)window_ms(look));
     for (uint32_t i = 0; i < look->thread_count; i++) {
-        if (is_pool_thread(&look->threads[i]) && is_stuck_in_job(look, &look->threads[i])) {
+        if (is_pool_thread(&look->threads[i]) && is_stuck_in_job(&look->threads[i])) {
             finding_add_thread(finding, i);
         }
     }
@@ -185,8 +184,7 @@ static bool is_dns(const struct seen_socket *socket)
 static bool stands_in_resolver(const struct look *look, const struct seen_thread *thread)
 {
     return !thread->is_gone && thread->role == ROLE_RESOLVING && thread->epoll_count == 0 &&
-           thread->look_count + 2 >= look->look_count &&
-           thread->same_wait_count * 3 >= look->look_count * 2;
+           thread->look_count + 2 >= look->look_count && thread->stood_in_wait;
 }
 
 void judge_resolver(struct look *look)

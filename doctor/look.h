@@ -92,14 +92,16 @@ struct seen_thread {
     char state;              /* R S D T t Z X */
     struct thread_wait wait; /* at the last look */
 
-    uint32_t look_count;                /* looks at which it existed */
-    uint32_t running_count;             /* looks at which it ran */
-    uint32_t epoll_count;               /* looks at which it waited in an event set */
-    uint32_t same_wait_count;           /* consecutive looks, up to the last, with the same wait */
+    uint32_t look_count;     /* looks at which it existed */
+    uint32_t running_count;  /* looks at which it ran */
+    uint32_t epoll_count;    /* looks at which it waited in an event set */
+    uint64_t wait_since_ns;  /* first of the looks, up to the last, with the same wait */
+    uint64_t still_since_ns; /* ...between which it was never given a CPU; 0 when not known */
     uint64_t cpu_ns_first, cpu_ns_last; /* CPU time; 0 when it could not be read */
-    uint64_t turns_first, turns_last;   /* times it was given a CPU */
-    bool stood_still; /* was never given a CPU between the first look and the last */
-    bool is_gone;     /* ended while we looked */
+    uint64_t turns_last;                /* times it was given a CPU */
+    bool stood_in_wait; /* in the same wait for nearly the whole window, or for long */
+    bool stood_still;   /* never given a CPU for as long */
+    bool is_gone;       /* ended while we looked */
 
     enum runtime_kind runtime;
     enum thread_role role;

@@ -347,12 +347,12 @@ static void read_cpu(struct look *look, struct seen_thread *thread)
     }
     if (thread->look_count == 0) {
         thread->cpu_ns_first = run_ns;
-        thread->turns_first = turns;
+    }
+    if (thread->look_count == 0 || run_ns != thread->cpu_ns_last || turns != thread->turns_last) {
+        thread->still_since_ns = look_now_ns();
     }
     thread->cpu_ns_last = run_ns;
     thread->turns_last = turns;
-    thread->stood_still = thread->look_count > 0 && run_ns == thread->cpu_ns_first &&
-                          turns == thread->turns_first && run_ns > 0;
 }
 
 static void read_state(struct look *look, struct seen_thread *thread)
@@ -399,10 +399,8 @@ static void look_at_thread(struct look *look, struct seen_thread *thread)
         read_wchan(look, thread, &wait);
     }
     read_cpu(look, thread);
-    if (thread->look_count > 0 && waits_are_same(&wait, &thread->wait)) {
-        thread->same_wait_count++;
-    } else {
-        thread->same_wait_count = 0;
+    if (thread->look_count == 0 || !waits_are_same(&wait, &thread->wait)) {
+        thread->wait_since_ns = look_now_ns();
     }
     thread->wait = wait;
     thread->look_count++;

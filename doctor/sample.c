@@ -19,6 +19,7 @@
 
 #define SAMPLE_PAUSE_MIN_NS    30000000u
 #define SAMPLE_PAUSE_SPREAD_NS 30000000u
+#define SAMPLE_LONG_NS         900000000u
 #define SAMPLE_SOCKET_DUMPS    4 /* besides the first and the last */
 
 struct sampler {
@@ -75,13 +76,11 @@ static void refresh_watches(struct look *look)
     for (uint32_t i = 0; i < look->socket_count && !is_needed; i++) {
         const struct seen_socket *socket = &look->sockets[i];
 
-        is_needed =
-            socket->was_found && !socket->was_lost &&
-            ((socket->last.unread_bytes > 0 && !socket->was_quiet) || socket->last.end_unread);
+        is_needed = socket->was_found && !socket->was_lost &&
+                    (socket->last.unread_bytes > 0 || socket->last.end_unread);
     }
     for (uint32_t i = 0; i < look->set_count && !is_needed; i++) {
-        is_needed =
-            look->sets[i].look_count > 0 && look->sets[i].ready_count == look->sets[i].look_count;
+        is_needed = look->sets[i].was_ready && look->sets[i].collected_count == 0;
     }
     if (!is_needed) {
         return;
@@ -92,6 +91,26 @@ static void refresh_watches(struct look *look)
         }
     }
     sets_link(look);
+}
+
+/* Long enough: nearly all of the window, or as long as a good window lasts. */
+static bool lasted(const struct look *look, uint64_t since_ns)
+{
+    uint64_t window_ns = look->ended_ns - look->started_ns;
+
+    return look->ended_ns - since_ns >= il_min_u64(window_ns / 10 * 9, SAMPLE_LONG_NS);
+}
+
+static void judge_stillness(struct look *look)
+{
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        struct seen_thread *thread = &look->threads[i];
+
+        thread->stood_in_wait = !thread->is_gone && thread->wait.kind != WAIT_RUNNING &&
+                                lasted(look, thread->wait_since_ns);
+        thread->stood_still =
+            !thread->is_gone && thread->still_since_ns != 0 && lasted(look, thread->still_since_ns);
+    }
 }
 
 enum il_code sample_process(struct look *look, struct il_error *err)
@@ -131,5 +150,6 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     refresh_watches(look);
     waits_read_mutexes(look);
     look->ended_ns = look_now_ns();
+    judge_stillness(look);
     return IL_OK;
 }

@@ -9,8 +9,10 @@
 
 #include "doctor/verdict.h"
 
-#define VERDICT_LOOKS_MIN     8 /* below, nothing is more than possible */
-#define VERDICT_WINDOW_MIN_MS 900
+#define VERDICT_LOOKS_MIN      8 /* below, nothing is more than possible */
+#define VERDICT_WINDOW_MIN_MS  900
+#define VERDICT_PAUSED_BYTES   16384u /* more than a TLS record unread: somebody stopped reading */
+#define VERDICT_CONSUMED_BYTES 65536u /* ...after having read this much */
 
 uint64_t window_ms(const struct look *look)
 {
@@ -24,10 +26,14 @@ bool window_is_enough(const struct look *look)
 
 /* ---- facts about sockets ---- */
 
+/* Unread at every dump; or it came while we looked, and has stood for nearly as long as a window
+ * must be. */
 bool socket_stands_unread(const struct seen_socket *socket)
 {
-    return socket->was_found && !socket->was_lost && socket->dump_count >= 2 &&
-           !socket->was_quiet && !socket->was_read && socket->last.unread_bytes > 0;
+    bool stands_long = !socket->was_quiet || socket->last.last_received_ms >= VERDICT_WINDOW_MIN_MS;
+
+    return socket->was_found && !socket->was_lost && socket->dump_count >= 2 && stands_long &&
+           !socket->was_read && socket->last.unread_bytes > 0;
 }
 
 bool socket_is_idle_noise(const struct seen_socket *socket)
@@ -38,6 +44,36 @@ bool socket_is_idle_noise(const struct seen_socket *socket)
     /* "408 Request Timeout" to a connection on which no request was sent, then the end. */
     return socket->first_bytes == BYTES_HTTP1_STATUS && socket->http_status == 408 &&
            socket->last.end_unread;
+}
+
+bool socket_buffer_is_full(const struct seen_socket *socket)
+{
+    return socket->last.receive_memory_max > 0 &&
+           socket->last.receive_memory >= socket->last.receive_memory_max / 2;
+}
+
+/* A beginning of a response that lies unread was never looked at; the middle of one, or a full
+ * buffer, was left by someone who reads when he wants more. */
+bool socket_looks_paused(const struct seen_socket *socket)
+{
+    if (socket->first_bytes == BYTES_HTTP1_STATUS || socket->first_bytes == BYTES_HTTP1_REQUEST) {
+        return false;
+    }
+    if (socket_buffer_is_full(socket)) {
+        return true;
+    }
+    if (socket->first_bytes == BYTES_OTHER) {
+        return socket->last.consumed_bytes > 0;
+    }
+    return socket->last.unread_bytes >= VERDICT_PAUSED_BYTES &&
+           socket->last.consumed_bytes >= VERDICT_CONSUMED_BYTES;
+}
+
+bool socket_is_orphan(const struct seen_socket *socket)
+{
+    return socket->family == SOCKET_TCP && socket->set == LOOK_SETS_MAX &&
+           socket->thread_watch_count == 0 && socket_stands_unread(socket) &&
+           !socket_is_idle_noise(socket) && !socket_looks_paused(socket);
 }
 
 /* ---- facts about sets ---- */
@@ -78,7 +114,11 @@ bool set_is_stale(const struct look *look, uint32_t set)
 {
     const struct seen_set *seen = &look->sets[set];
 
-    return !seen->is_gone && seen->look_count >= 2 && seen->ready_count == seen->look_count &&
+    bool was_always_ready = seen->ready_count == seen->look_count;
+    bool stands_long = seen->was_ready &&
+                       look->ended_ns - seen->last_quiet_ns >= VERDICT_WINDOW_MIN_MS * 1000000ull;
+
+    return !seen->is_gone && seen->look_count >= 2 && (was_always_ready || stands_long) &&
            set_is_unpolled(look, set) && !set_was_driven(look, set);
 }
 
@@ -161,7 +201,7 @@ static bool threads_need_stacks(const struct look *look)
 {
     for (uint32_t i = 0; i < look->thread_count; i++) {
         const struct seen_thread *thread = &look->threads[i];
-        bool stood = thread->look_count >= 2 && thread->same_wait_count + 2 >= look->look_count;
+        bool stood = thread->stood_in_wait;
 
         if (thread->is_gone) {
             continue;
@@ -171,7 +211,8 @@ static bool threads_need_stacks(const struct look *look)
         }
         /* A thread that has stood in one call all the time, other than in an event set: perhaps in
          * the resolver, in a pool, or in a callback. Waiting for a futex is what idle pools do. */
-        if (stood && (thread->wait.kind == WAIT_POLL || thread->wait.kind == WAIT_FD)) {
+        if (stood && (thread->wait.kind == WAIT_POLL || thread->wait.kind == WAIT_FD ||
+                      thread->wait.kind == WAIT_OTHER)) {
             return true;
         }
         if (strncmp(thread->name, "libuv-worker", 12) == 0 && thread->wait.kind != WAIT_FUTEX) {

@@ -28,20 +28,26 @@ void finding_say(struct finding *finding, const char *format, ...) IL_PRINTF(2, 
 bool window_is_enough(const struct look *look);
 uint64_t window_ms(const struct look *look);
 
-/* Unread bytes in every dump, and nobody read any. */
+/* Unread bytes that nobody reads. */
 bool socket_stands_unread(const struct seen_socket *socket);
 /* What lies unread was not asked for by anyone: the peer closes an idle connection, or pings. */
 bool socket_is_idle_noise(const struct seen_socket *socket);
+bool socket_buffer_is_full(const struct seen_socket *socket);
+/* Reading was stopped on purpose, in the middle or at a full buffer. */
+bool socket_looks_paused(const struct seen_socket *socket);
 /* The set whose pollers drive this one: itself, or the outermost that watches it. */
 uint32_t set_driver(const struct look *look, uint32_t set);
 /* Nobody waited in it (or in the set around it) at any look. */
 bool set_is_unpolled(const struct look *look, uint32_t set);
 /* Somebody collected its events while we looked, though never at the moment of a look. */
 bool set_was_driven(const struct look *look, uint32_t set);
-/* Ready at every look, and nobody collects. */
+/* Ready at every look, or from some look to the last for long, and nobody collects. */
 bool set_is_stale(const struct look *look, uint32_t set);
 /* The thread sat in a callback of a loop, or ran, during all looks, and polled nothing. */
 bool thread_never_polled(const struct seen_thread *thread);
+
+/* Stands unread, is in no set, and has no thread. */
+bool socket_is_orphan(const struct seen_socket *socket);
 
 void judge_locks(struct look *look);
 void judge_sets(struct look *look);

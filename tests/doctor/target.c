@@ -78,7 +78,12 @@ static void *serve(void *arg)
     while (read(conn.fd, bytes, sizeof(bytes)) > 0) {
         if (conn.manner == SERVER_FLOODS) {
             flood(conn.fd);
-        } else if (conn.manner != SERVER_SILENT && (conn.manner != SERVER_ONCE || count == 0)) {
+            continue;
+        }
+        if (conn.manner == SERVER_SLOW) {
+            target_sleep_ms(200);
+        }
+        if (conn.manner != SERVER_SILENT && (conn.manner != SERVER_ONCE || count == 0)) {
             (void)!send(conn.fd, response, sizeof(response) - 1, MSG_NOSIGNAL);
         }
         if (conn.manner == SERVER_CLOSES) {
@@ -260,10 +265,35 @@ static bool run_case(const struct target_case *cases, const char *name)
     return false;
 }
 
+/* `doctor-target serve MANNER`: the server alone, for programs that are not ours. */
+static int serve_alone(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum server_manner manner;
+    } manners[] = { { "answers", SERVER_ANSWERS }, { "silent", SERVER_SILENT },
+                    { "slow", SERVER_SLOW },
+                    { "once", SERVER_ONCE },       { "closes", SERVER_CLOSES },
+                    { "floods", SERVER_FLOODS } };
+
+    for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
+        if (strcmp(manners[i].name, name) == 0) {
+            printf("port %d\n", target_server(manners[i].manner));
+            fflush(stdout);
+            target_stand();
+        }
+    }
+    fprintf(stderr, "doctor-target: no server is called %s\n", name);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_IGN);
+    if (argc == 3 && strcmp(argv[1], "serve") == 0) {
+        return serve_alone(argv[2]);
+    }
     if (argc != 2 || (!run_case(loop_cases, argv[1]) && !run_case(socket_cases, argv[1]) &&
                       !run_case(thread_cases, argv[1]))) {
         fprintf(stderr, "usage: doctor-target CASE\n");

@@ -21,6 +21,7 @@ extern const struct target_case thread_cases[];
 
 enum server_manner {
     SERVER_ANSWERS, /* each request at once */
+    SERVER_SLOW,    /* each request after 200 ms */
     SERVER_SILENT,  /* reads, never answers */
     SERVER_ONCE,    /* answers the first request of a connection, then reads silently */
     SERVER_CLOSES,  /* answers, and closes the connection a moment later */
