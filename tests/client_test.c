@@ -696,3 +696,37 @@ TEST(call_started_just_before_a_shutdown_in_order_is_waited_for)
     }
     stop();
 }
+
+TEST(idle_connection_is_closed_when_its_time_is_up_although_nobody_calls)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    options.idle_timeout_ms = 30;
+    CHECK_OK(il_client_new(&options, &client, &err));
+    CHECK_OK(il_runtime_new(NULL, &runtime, &err));
+    for (int i = 0; i < 5; i++) {
+        CHECK_OK(il_block_on(runtime, get_once, NULL, &err));
+        CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
+    }
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(idle_connection_that_is_used_again_in_time_stays_open)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_client_stats stats;
+
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    options.idle_timeout_ms = 600000;
+    CHECK_OK(il_client_new(&options, &client, &err));
+    for (int i = 0; i < 5; i++) {
+        get_once(NULL);
+        (void)il_sleep_ms(2);
+    }
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.connections_total, 1);
+    stop();
+}

@@ -186,6 +186,7 @@ void client_discard(struct il_client *client, struct conn *conn)
 void client_give_back(struct il_client *client, struct conn *conn, bool is_reusable,
                       uint64_t now_ns)
 {
+    uint64_t timeout_ns = client->pool.idle_timeout_ns;
     bool is_last_use = atomic_load(&client->use_count) == 0; /* nobody will ever take it */
 
     if (!is_reusable || client->no_keep_alive || is_last_use || conn->held.is_eof ||
@@ -193,7 +194,7 @@ void client_give_back(struct il_client *client, struct conn *conn, bool is_reusa
         client_discard(client, conn);
         return;
     }
-    conn_rest_in_pool(conn);
+    conn_rest_in_pool(conn, timeout_ns >= UINT64_MAX - now_ns ? TIMER_NEVER : now_ns + timeout_ns);
     il_assert(pool_put(&client->pool, conn, now_ns));
 }
 

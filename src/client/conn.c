@@ -48,6 +48,16 @@ static void conn_on_event_in_pool(struct watch *watch, uint32_t events)
     client_discard(conn->client, conn);
 }
 
+/* Nobody has wanted it for the client's idle time-out. */
+static void conn_on_timeout_in_pool(struct watch *watch)
+{
+    if (watch_claim_here(watch)) {
+        struct conn *conn = watch->arg;
+
+        client_discard(conn->client, conn);
+    }
+}
+
 /* Nobody is reading this response now. Who does will look into the socket first. */
 static void conn_on_event_with_response(struct watch *watch, uint32_t events)
 {
@@ -150,24 +160,26 @@ enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error
     return IL_OK;
 }
 
-static void conn_rest(struct conn *conn, void (*on_event)(struct watch *watch, uint32_t events))
+static void conn_rest(struct conn *conn, uint64_t deadline_ns,
+                      void (*on_event)(struct watch *watch, uint32_t events))
 {
     conn->held.on_io = NULL;
     conn->held.arg = NULL;
     conn->held.watch->on_rest_event = on_event;
     conn_note(conn, 0);
     atomic_store_explicit(&conn->is_exchanging, false, memory_order_relaxed);
-    watch_rest(conn->held.watch);
+    watch_rest(conn->held.watch, deadline_ns);
 }
 
-void conn_rest_in_pool(struct conn *conn)
+void conn_rest_in_pool(struct conn *conn, uint64_t deadline_ns)
 {
-    conn_rest(conn, conn_on_event_in_pool);
+    conn->held.watch->on_rest_timeout = conn_on_timeout_in_pool;
+    conn_rest(conn, deadline_ns, conn_on_event_in_pool);
 }
 
 void conn_rest_with_response(struct conn *conn)
 {
-    conn_rest(conn, conn_on_event_with_response);
+    conn_rest(conn, TIMER_NEVER, conn_on_event_with_response);
 }
 
 bool conn_is_fresh(struct conn *conn)

@@ -80,7 +80,7 @@ enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error
 bool conn_claim(struct conn *conn, const struct il_loop *loop);
 
 /* Let it rest: in the pool, or with a response. Thread: the driver. */
-void conn_rest_in_pool(struct conn *conn);
+void conn_rest_in_pool(struct conn *conn, uint64_t deadline_ns);
 void conn_rest_with_response(struct conn *conn);
 
 /* Is the idle connection still as it should be: open, with nothing to read? */

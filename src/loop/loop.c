@@ -55,7 +55,7 @@ enum il_code loop_new(const char *name, void *owner, bool is_thread_loop, struct
         code = il_fail(err, IL_ENOMEM, "no memory for loop '%s'", name);
         goto fail_memory;
     }
-    code = poller_new(name, &loop->poller, err);
+    code = poller_new(name, &loop->held.timers, &loop->poller, err);
     if (code != IL_OK) {
         goto fail_memory;
     }

@@ -9,7 +9,8 @@
 
 #define WATCH_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
-enum il_code poller_new(const char *name, struct poller **ret_poller, struct il_error *err)
+enum il_code poller_new(const char *name, struct timers *timers, struct poller **ret_poller,
+                        struct il_error *err)
 {
     struct poller *poller = il_calloc(1, sizeof(*poller));
     int result;
@@ -18,6 +19,7 @@ enum il_code poller_new(const char *name, struct poller **ret_poller, struct il_
         return il_fail(err, IL_ENOMEM, "no memory for the poller of loop '%s'", name);
     }
     atomic_init(&poller->ref_count, 1);
+    poller->timers = timers;
     poller->fd = sys_poller_open();
     if (poller->fd < 0) {
         il_fail_errno(err, IL_ESYS, -poller->fd, "create the epoll set of loop '%s'", name);
@@ -76,6 +78,9 @@ void poller_bury_done(struct poller *poller)
     while (watch != NULL) {
         struct watch *next = watch->grave_next;
 
+        if (!atomic_load(&poller->is_closed)) { /* else the timers are gone */
+            timer_cancel(poller->timers, &watch->rest_timer);
+        }
         (void)poller_unref(watch->poller);
         il_free(watch);
         watch = next;
@@ -86,6 +91,20 @@ void poller_close(struct poller *poller)
 {
     atomic_store(&poller->is_closed, true);
     poller_bury_done(poller);
+}
+
+static void watch_on_rest_timer(struct timer *timer)
+{
+    struct watch *watch = il_container_of(timer, struct watch, rest_timer);
+
+    if (atomic_load_explicit(&watch->state, memory_order_acquire) != WATCH_RESTING) {
+        return; /* armed anew when it next rests */
+    }
+    if (sys_now_ns() < watch->rest_deadline_ns) { /* it has been in use since */
+        timer_arm(watch->poller->timers, timer, watch->rest_deadline_ns);
+    } else {
+        watch->on_rest_timeout(watch);
+    }
 }
 
 enum il_code watch_open(struct poller *poller, int fd,
@@ -105,6 +124,7 @@ enum il_code watch_open(struct poller *poller, int fd,
                              .on_rest_event = on_rest_event,
                              .arg = arg };
     atomic_init(&watch->state, WATCH_DRIVEN);
+    timer_init(&watch->rest_timer, watch_on_rest_timer);
     result = sys_poller_add(poller->fd, fd, WATCH_EVENTS, watch);
     if (result < 0) {
         (void)poller_unref(watch->poller);
@@ -139,9 +159,13 @@ void watch_close(struct watch *watch)
     watch_bury(watch);
 }
 
-void watch_rest(struct watch *watch)
+void watch_rest(struct watch *watch, uint64_t deadline_ns)
 {
     il_assert(atomic_load(&watch->state) == WATCH_DRIVEN);
+    watch->rest_deadline_ns = deadline_ns;
+    if (deadline_ns != TIMER_NEVER && !timer_is_armed(&watch->rest_timer)) {
+        timer_arm(watch->poller->timers, &watch->rest_timer, deadline_ns);
+    }
     /* release: the claimer sees all that was done to the connection */
     atomic_store_explicit(&watch->state, WATCH_RESTING, memory_order_release);
 }

@@ -26,6 +26,7 @@
 #ifndef IL_LOOP_POLLER_H
 #define IL_LOOP_POLLER_H
 
+#include "loop/timer.h"
 #include "sys/sys.h"
 
 enum watch_state {
@@ -42,6 +43,9 @@ struct watch {
     _Atomic int state;     /* enum watch_state */
     void (*on_event)(struct watch *watch, uint32_t events);
     void (*on_rest_event)(struct watch *watch, uint32_t events);
+    void (*on_rest_timeout)(struct watch *watch);
+    struct timer rest_timer; /* armed no later than rest_deadline_ns; may stay so while driven */
+    uint64_t rest_deadline_ns;
     void *arg; /* the driver's; while resting, whoever claimed it may read it */
     struct watch *grave_next;
 };
@@ -49,12 +53,14 @@ struct watch {
 struct poller {
     int fd;
     int wake_fd;
+    struct timers *timers; /* its loop's */
     _Atomic uint32_t ref_count;
     _Atomic(struct watch *) graves;
     _Atomic bool is_closed; /* its loop has ended: no batch can be under way any more */
 };
 
-enum il_code poller_new(const char *name, struct poller **ret_poller, struct il_error *err);
+enum il_code poller_new(const char *name, struct timers *timers, struct poller **ret_poller,
+                        struct il_error *err);
 struct poller *poller_ref(struct poller *poller);
 struct poller *poller_unref(struct poller *poller);
 
@@ -73,8 +79,10 @@ enum il_code watch_open(struct poller *poller, int fd,
 /* Unregister and bury a watch that is DRIVEN. Thread: the one that holds the poller's loop. */
 void watch_close(struct watch *watch);
 
-/* Let whoever wants it take the descriptor. Thread: the one that holds the poller's loop. */
-void watch_rest(struct watch *watch);
+/* Let whoever wants it take the descriptor. If it still rests at `deadline_ns` (TIMER_NEVER: none),
+ * on_rest_timeout runs on the poller's loop; like on_rest_event it must claim before it looks.
+ * Thread: the one that holds the poller's loop. */
+void watch_rest(struct watch *watch, uint64_t deadline_ns);
 
 /* Take a resting watch for the loop that it is registered with; false when somebody else was first.
  * Events may have come and gone while it rested: try to read before waiting for the next one.
