@@ -84,7 +84,8 @@ def folder_of(path):
 
 
 def is_test(path):
-    return path.startswith("tests/") or path.endswith("_test.c")
+    """x_check.h is what the x_test.c of one folder share."""
+    return path.startswith("tests/") or path.endswith(("_test.c", "_check.h"))
 
 
 def why_not_included(path, name, is_system):

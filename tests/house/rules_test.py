@@ -45,6 +45,7 @@ GOOD = {
     "src/base/pool.c": '/* pool.c: says "//" and may not malloc(). */\n#include "base.h"\n\n'
                        'const char *a = "http://host/ read(fd)";\nint b = sys_close(1) + pool->read(2);\n',
     "src/base/pool_test.c": '#include "tests/check.h"\n#include <pthread.h>\nint a = close(1);\n',
+    "src/base/pool_check.h": '/* pool_check.h: shared. */\n#include "tests/check.h"\nint a = fork();\n',
     "src/net/net.h": '/* net.h: network. */\n#include "base/bytes.h"\n#include "sys/sys.h"\n#include <ares.h>\n',
     "src/sys/sys.h": '/* sys.h: kernel. */\n#include <sys/epoll.h>\nstatic int a = close(1);\n',
     "lab/server.c": '/* server.c: serves. */\n#include <llhttp.h>\n#include <pthread.h>\n\n#include "base/base.h"\n',
