@@ -262,6 +262,44 @@ TEST(stuck_task_is_left_alone_and_everybody_else_is_ended)
     }
 }
 
+struct busy {
+    _Atomic bool is_inside;
+    _Atomic uint64_t began_ns, ended_ns;
+};
+
+static void be_busy_for_a_while(void *arg)
+{
+    struct busy *busy = arg;
+
+    busy->began_ns = il_now_ns();
+    busy->is_inside = true;
+    usleep(10000);
+    busy->ended_ns = il_now_ns();
+}
+
+TEST(busy_task_is_not_taken_for_stuck_because_other_loops_end_at_once)
+{
+    for (int round = 0; round < 5; round++) {
+        struct il_runtime *runtime = new_runtime(IL_RUNTIME_MULTI_THREAD, 4);
+        struct il_shutdown_report report;
+        struct busy busy = { .is_inside = false };
+        struct il_task *task;
+        enum il_code code;
+
+        CHECK_OK(il_spawn(runtime, "busy", be_busy_for_a_while, &busy, &task, &err));
+        while (!busy.is_inside) {
+            usleep(100);
+        }
+        code = il_runtime_shutdown(runtime, 0, &report, &err);
+        CHECK(code == IL_ETIMEDOUT || code == IL_OK);
+        CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+        /* stuck is who does not come back for 100 ms: on a loaded machine it may have been */
+        CHECK(report.stuck_task_count == 0 || busy.ended_ns - busy.began_ns >= 100 * 1000000u);
+        il_task_unref(task);
+        il_runtime_unref(runtime);
+    }
+}
+
 TEST(stuck_task_that_comes_back_while_the_loop_ends_goes_on_there)
 {
     struct il_runtime *runtime = new_runtime(IL_RUNTIME_MULTI_THREAD, 2);

@@ -172,15 +172,20 @@ static void rescuer_main(void *arg)
     (void)il_runtime_unref(runtime);
 }
 
-/* Has the holder been in the same piece of user code since we last looked? */
+/* Has the holder been in the same piece of user code for a grace? We look more often than that:
+ * whenever another loop has ended. */
 static bool loop_is_stuck(struct rt_loop *home)
 {
     uint64_t turn_count = atomic_load(&home->loop->shared.turn_count);
-    bool is_stuck = loop_hold_state(home->loop) == LOOP_HELD_IN_USER &&
-                    turn_count == home->ending.turn_count_seen;
+    uint64_t now_ns = sys_now_ns();
 
-    home->ending.turn_count_seen = turn_count;
-    return is_stuck;
+    if (loop_hold_state(home->loop) != LOOP_HELD_IN_USER ||
+        turn_count != home->ending.turn_count_seen) {
+        home->ending.turn_count_seen = turn_count;
+        home->ending.turn_seen_ns = now_ns;
+        return false;
+    }
+    return now_ns - home->ending.turn_seen_ns >= SHUTDOWN_GRACE_NS;
 }
 
 static void rescue_loop(struct rt_loop *home)

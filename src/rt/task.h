@@ -126,6 +126,7 @@ struct rt_loop {
         bool has_ended;
         struct sys_thread *rescuer; /* the thread that took over from a stuck one */
         uint64_t turn_count_seen;
+        uint64_t turn_seen_ns; /* when we saw it first */
     } ending;
 };
 
