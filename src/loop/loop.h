@@ -85,6 +85,7 @@ struct IL_CAPABILITY("loop") il_loop {
         bool must_return; /* a job of this turn wants the holder back: do not sleep in the poll */
         bool is_ending;   /* loop_end is under way: nobody may take over, user code runs in place */
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
+        void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
     } held;
 
     struct {                        /* any thread */

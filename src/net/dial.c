@@ -14,9 +14,10 @@
  * Threads: the one that holds the loop. A dial ends with its loop (IL_ESHUTDOWN). */
 #include "net/dial.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+
+#include "net/reason.h"
 
 #define DIAL_ATTEMPTS_MAX        16 /* addresses tried in one dial; each may hold a socket */
 #define DIAL_ATTEMPT_DELAY_NS    (250 * (uint64_t)LOOP_NS_PER_MS) /* RFC 8305, section 8 */
@@ -77,6 +78,7 @@ struct dial_state {
 
 static void dial_push(struct dial_state *state)
 {
+    il_assert_on_loop(state->loop);
     if (!state->is_job_pushed) {
         state->is_job_pushed = true;
         loop_push(state->loop, &state->job);
@@ -184,24 +186,11 @@ static void attempt_on_rest_event(struct watch *watch, uint32_t events)
     il_assert(false); /* an attempt's watch never rests */
 }
 
-static enum il_code fail_starved(struct dial_state *state, int sys_errno)
+static void fail_starved(struct dial_state *state, int sys_errno)
 {
-    const char *remedy = "the kernel has no memory for sockets; try again when there is some";
-
-    if (sys_errno == EMFILE) {
-        remedy = "raise this process's limit of open files (ulimit -n) or have fewer open";
-    } else if (sys_errno == ENFILE) {
-        remedy = "raise the system's limit of open files (sysctl fs.file-max) or have fewer open";
-    }
     state->is_starved = true;
-    return il_fail_errno(&state->err, IL_ESYS, sys_errno, "no socket for %.60s port %u: %s",
-                         state->host, state->port, remedy);
-}
-
-static bool is_shortage(int sys_errno)
-{
-    return sys_errno == EMFILE || sys_errno == ENFILE || sys_errno == ENOBUFS ||
-           sys_errno == ENOMEM;
+    (void)il_fail_errno(&state->err, IL_ESYS, sys_errno, "no socket for %.60s port %u; %s",
+                        state->host, state->port, net_shortage_remedy(sys_errno));
 }
 
 static void attempt_start(struct dial_state *state, const struct net_address *address)
@@ -211,8 +200,8 @@ static void attempt_start(struct dial_state *state, const struct net_address *ad
 
     *attempt = (struct attempt){ .state = state, .address = *address, .fd = -1 };
     result = sys_socket_open(net_address_family(address));
-    if (is_shortage(-result)) {
-        (void)fail_starved(state, -result); /* kept until the attempts under way have failed */
+    if (net_is_shortage(-result)) {
+        fail_starved(state, -result); /* kept until the attempts under way have failed */
         return;
     }
     state->attempt_count++;
@@ -334,23 +323,11 @@ static bool text_add(struct text *text, const char *format, ...)
     return true;
 }
 
-/* "Connection refused" in the middle of a sentence. */
-static const char *reason_text(int sys_errno, char *text, size_t size)
-{
-    const char *reason = strerrordesc_np(sys_errno);
-
-    (void)snprintf(text, size, "%s", reason != NULL ? reason : "unknown error");
-    if (!isupper((unsigned char)text[1])) {
-        text[0] = (char)tolower((unsigned char)text[0]);
-    }
-    return text;
-}
-
 /* "connection refused (127.0.0.1, ::1)": the attempts that failed as the one at `first` did, which
  * is the first that did. Returns how many found a place in the text. */
 static size_t text_add_reason(struct text *text, const struct dial_state *state, size_t first)
 {
-    char address_text[NET_ADDRESS_TEXT_SIZE], reason[80];
+    char address_text[NET_ADDRESS_TEXT_SIZE], reason[NET_REASON_SIZE];
     size_t count = 0;
 
     for (size_t i = first; i < state->attempt_count; i++) {
@@ -362,10 +339,9 @@ static size_t text_add_reason(struct text *text, const struct dial_state *state,
         }
         address.v4.sin_port = 0; /* in the same place for both families */
         (void)net_address_text(&address, address_text);
-        if (count == 0
-                ? !text_add(text, "%s%s (%s", first == 0 ? ": " : "; ",
-                            reason_text(attempt->sys_errno, reason, sizeof(reason)), address_text)
-                : !text_add(text, ", %s", address_text)) {
+        if (count == 0 ? !text_add(text, "%s%s (%s", first == 0 ? ": " : "; ",
+                                   net_reason_text(attempt->sys_errno, reason), address_text)
+                       : !text_add(text, ", %s", address_text)) {
             break;
         }
         count++;
@@ -437,6 +413,7 @@ static void dial_connect_some(struct dial_state *state)
     if (state->step == DIAL_CONNECTING && state->open_count == 0 && is_out) {
         if (!state->is_starved) {
             fail_connect(state);
+            resolve_forget(state->loop, state->host); /* it may have moved */
         }
         dial_finish(state);
     }

@@ -1,6 +1,6 @@
 #include "net/dial.h"
 
-#include "net/net_check.h"
+#include "tests/net_check.h"
 
 /* ---- a dial that counts ---- */
 

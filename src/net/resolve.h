@@ -16,9 +16,9 @@
 
 struct resolve_answer {
     const struct net_address *addresses; /* port 0, of one family or both; in the callback only */
-    size_t count;
-    bool is_last;               /* no other answer will follow */
-    const struct il_error *err; /* last answer, and none had an address: why; else NULL */
+    size_t count;                        /* 0 only in the last answer */
+    bool is_last;                        /* no other answer will follow */
+    const struct il_error *err;          /* last answer, and none had an address: why; else NULL */
 };
 
 struct resolve {
@@ -37,5 +37,9 @@ IL_MUST_USE enum il_code resolve_start(struct resolve *resolve, struct il_loop *
 
 /* Stop; no callback runs afterwards. Nothing if nothing is under way. */
 void resolve_cancel(struct resolve *resolve);
+
+/* What DNS said of `host` has turned out to be of no use: ask again next time, although it said
+ * that its answer holds for longer. */
+void resolve_forget(struct il_loop *loop, const char *host);
 
 #endif

@@ -51,6 +51,7 @@ struct sys_world {
     void (*random)(void *bytes, size_t size);
 
     int (*socket_open)(int family);
+    int (*socket_open_datagram)(int family);
     int (*socket_connect)(int fd, const struct sockaddr *address, socklen_t size);
     int (*socket_error)(int fd);
     int (*socket_bytes_unread)(int fd);
@@ -104,12 +105,19 @@ static inline void sys_random(void *bytes, size_t size)
     sys_world->random(bytes, size);
 }
 
-/* ---- sockets: TCP, non-blocking ---- */
+/* ---- sockets: TCP, and UDP for DNS; non-blocking ---- */
 
 /* A new stream socket with TCP_NODELAY; `family` is AF_INET or AF_INET6. */
 static inline int sys_socket_open(int family)
 {
     return sys_world->socket_open(family);
+}
+
+/* A new UDP socket. Connect it, then receive (a datagram at a time, which may be empty) and send.
+ */
+static inline int sys_socket_open_datagram(int family)
+{
+    return sys_world->socket_open_datagram(family);
 }
 
 /* 0 connected, -EINPROGRESS under way, else the failure. */

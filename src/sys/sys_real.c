@@ -61,6 +61,13 @@ static int real_socket_open(int family)
     return fd;
 }
 
+static int real_socket_open_datagram(int family)
+{
+    int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
 static int real_socket_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
     int result;
@@ -434,6 +441,7 @@ const struct sys_world sys_world_real = {
     .now_ns = real_now_ns,
     .random = real_random,
     .socket_open = real_socket_open,
+    .socket_open_datagram = real_socket_open_datagram,
     .socket_connect = real_socket_connect,
     .socket_error = real_socket_error,
     .socket_bytes_unread = real_socket_bytes_unread,

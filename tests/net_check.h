@@ -1,7 +1,7 @@
-/* net_check.h: what the tests of src/net share: a loop that the test drives, sockets to dial, and a
+/* net_check.h: what tests of src/net share: a loop that the test drives, sockets to dial, and a
  * count of what is left behind. Each test runs in a process of its own. */
-#ifndef IL_NET_CHECK_H
-#define IL_NET_CHECK_H
+#ifndef TESTS_NET_CHECK_H
+#define TESTS_NET_CHECK_H
 
 #include <dirent.h>
 #include <errno.h>
@@ -64,6 +64,7 @@ static inline struct il_loop *loop_open_for_test(void)
 
 static inline void loop_close_for_test(struct il_loop *loop)
 {
+    il_assert_on_loop(loop);
     while (!loop_try_seal(loop)) {
         CHECK_EQ(loop_turn(loop, 0), LOOP_HELD);
     }
