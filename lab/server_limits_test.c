@@ -1,6 +1,10 @@
 /* server_limits_test.c: the lab server's options and limits, and requests that come in pieces, in
  * packs, in thousands, or are none. */
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "lab/raw_client.h"
@@ -284,7 +288,133 @@ TEST(slow_reader_of_much_does_not_stop_the_others)
     raw_server_stop(server);
 }
 
+TEST(client_that_shuts_down_its_side_is_answered_what_needs_no_waiting)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw = raw_open(server);
+    struct lab_server_counters c;
+
+    raw_send(raw, "GET /id/1 HTTP/1.1\r\n\r\nGET /id/2 HTTP/1.1\r\n\r\n");
+    CHECK(shutdown(raw->fd, SHUT_WR) == 0);
+    raw_read_answer(raw, false, &answer);
+    raw_read_answer(raw, false, &answer);
+    CHECK_STR(answer.body, "2");
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    raw_close(raw);
+    raw = raw_open(server);
+    raw_send(raw, "GET /hold/a HTTP/1.1\r\n\r\n");
+    CHECK(shutdown(raw->fd, SHUT_WR) == 0); /* and now it is taken to be gone */
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    lab_server_counters(server, &c);
+    CHECK_EQ(c.abandoned_count, 1);
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
+/* ---- many threads ---- */
+
+struct party {
+    struct lab_server *server;
+    unsigned index;
+    _Atomic bool *is_over;
+};
+
+static void *party_client(void *arg)
+{
+    struct party *party = arg;
+    struct raw *client = raw_open(party->server);
+    struct raw_answer *own = malloc(sizeof(*own));
+
+    CHECK(own != NULL);
+    for (unsigned i = 0; i < 300; i++) {
+        char target[64];
+
+        (void)snprintf(target, sizeof(target), "/id/%u-%u?delay_ms=%u", party->index, i, i % 2);
+        raw_get(client, target, own);
+        CHECK(strncmp(own->body, target + 4, own->body_size) == 0);
+        CHECK_EQ(raw_header_number(own, "X-Request"), i + 1);
+    }
+    free(own);
+    raw_close(client);
+    return NULL;
+}
+
+static void *party_controller(void *arg)
+{
+    struct party *party = arg;
+    struct lab_server_counters c;
+    struct lab_connection info;
+    struct il_error own;
+
+    while (!atomic_load(party->is_over)) {
+        lab_server_counters(party->server, &c);
+        CHECK(c.request_count >= c.answered_count);
+        CHECK_EQ(lab_server_release(party->server, "nobody", 1), IL_OK);
+        il_maybe(lab_server_connection(party->server, 1, &info, &own) == IL_OK); /* not yet there */
+        CHECK(!lab_server_wait_held(party->server, "nobody", 1, lab_in_ms(1)));
+        if (party->index == 0) {
+            if (lab_server_accept_stop(party->server, &own) != IL_OK) {
+                check_fail(__FILE__, __LINE__, "%s", own.message);
+            }
+            lab_server_accept_resume(party->server);
+        }
+    }
+    return NULL;
+}
+
+TEST(clients_and_controllers_in_many_threads_do_not_disturb_each_other)
+{
+    enum { CLIENTS = 4, ALL = 7 };
+    struct lab_server *server = raw_server_start(NULL);
+    _Atomic bool is_over = false;
+    struct party parties[ALL];
+    pthread_t threads[ALL];
+    struct lab_server_counters c;
+
+    for (unsigned i = 0; i < ALL; i++) {
+        bool is_client = i < CLIENTS;
+
+        parties[i] = (struct party){ server, is_client ? i : i - CLIENTS, &is_over };
+        CHECK(pthread_create(&threads[i], NULL, is_client ? party_client : party_controller,
+                             &parties[i]) == 0);
+    }
+    for (unsigned i = 0; i < ALL; i++) {
+        if (i == CLIENTS) {
+            atomic_store(&is_over, true);
+        }
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    CHECK(lab_server_wait_open(server, 0, raw_soon()));
+    lab_server_counters(server, &c);
+    CHECK_EQ(c.accepted_count, CLIENTS);
+    CHECK_EQ(c.answered_count, CLIENTS * 300);
+    raw_server_stop(server);
+}
+
 /* ---- limits ---- */
+
+TEST(server_without_descriptors_serves_when_there_are_some_again)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct lab_server_counters c;
+    struct rlimit limit, none;
+    struct raw *raw;
+    int next = dup(0);
+
+    CHECK(next >= 0 && close(next) == 0);
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = limit;
+    none.rlim_cur = (rlim_t)next + 1; /* enough for the client, and that was it */
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    raw = raw_open(server);
+    lab_server_counters(server, &c);
+    CHECK_EQ(c.accepted_count, 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    raw_get(raw, "/hello", &answer);
+    CHECK_EQ(answer.status, 200);
+    raw_close(raw);
+    raw_server_stop(server);
+}
 
 TEST(target_of_the_largest_size_is_taken_and_one_byte_more_is_not)
 {
@@ -437,6 +567,65 @@ TEST(what_is_no_request_is_answered_by_400_and_closed)
     raw_server_stop(server);
 }
 
+TEST(client_that_does_not_close_after_its_bad_request_is_closed)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw = raw_open(server);
+
+    raw_send(raw, "bad\r\n\r\n");
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    raw_send(raw, "and more of it"); /* is read and ignored */
+    CHECK(lab_server_wait_open(server, 0, raw_soon()));
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
+static uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+TEST(damaged_requests_do_no_harm)
+{
+    static const char *const seeds[] = {
+        "GET /bytes/100?seed=7&chunked=1&pause_hold=a&cut_at=50 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /echo?x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n",
+        "GET http://host/raw/%41%zz%?keep=1 HTTP/1.1\r\n\r\nGET /id/%00 HTTP/1.1\r\n\r\n",
+        "POST /early?close=1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n123",
+        "GET /redirect/7?to=%2F&status=301&n=1&&=&slice=1 HTTP/1.0\r\nConnection: x\r\n\r\n",
+        "GET /unasked?after_hold=b&bytes=9&delay_ms=0 HTTP/1.1\r\n\r\nGET /1xx/3 HTTP/1.1\r\n\r\n",
+    };
+    struct lab_server *server = raw_server_start(NULL);
+    uint64_t state = 88172645463325252u;
+    struct raw *raw;
+
+    for (unsigned i = 0; i < 3000; i++) {
+        char request[256];
+        size_t size = strlen(seeds[i % il_array_count(seeds)]);
+
+        memcpy(request, seeds[i % il_array_count(seeds)], size);
+        for (uint64_t left = random_next(&state) % 4; left > 0; left--) {
+            request[random_next(&state) % size] = (char)random_next(&state);
+        }
+        raw = raw_open(server);
+        raw_send_bytes(raw, request, size - (i % 5 == 0 ? random_next(&state) % size : 0));
+        if (i % 2 == 0) {
+            raw_reset(raw);
+        } else {
+            raw_close(raw);
+        }
+    }
+    CHECK(lab_server_wait_open(server, 0, raw_soon()));
+    raw = raw_open(server);
+    raw_get(raw, "/hello", &answer);
+    CHECK_EQ(answer.status, 200);
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
 TEST(misspelt_parameter_is_refused_with_the_ones_there_are)
 {
     static const struct {
@@ -454,6 +643,10 @@ TEST(misspelt_parameter_is_refused_with_the_ones_there_are)
         { "/hold/", "a NAME has 1 to 64 bytes, this one has 0" },
         { "/bad-chunk?kind=purple", "/bad-chunk has no kind 'purple'" },
         { "/early?status=x", "parameter status is 'x'" },
+        { "/bytes/1?chunked=1&chunk=8193",
+          "parameter chunk is '8193', want a number from 0 to 8192" },
+        { "/delay/86400001", "'86400001' in /delay/MS is no number from 0 to 86400000" },
+        { "/bytes/1099511627777", "is no number from 0 to 1099511627776" },
     };
     struct lab_server *server = raw_server_start(NULL);
 
