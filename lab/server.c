@@ -331,6 +331,7 @@ static enum il_code server_start_thread(struct lab_server *server, struct il_err
     if (error != 0) {
         return il_fail_errno(err, IL_ESYS, error, "start the lab server's thread");
     }
+    control_wait_up(server); /* so that it runs, under its name, when lab_server_start returns */
     return IL_OK;
 }
 

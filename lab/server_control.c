@@ -115,6 +115,13 @@ static void command_look(struct lab_server *server, struct command *command)
     }
 }
 
+void control_wait_up(struct lab_server *server)
+{
+    struct command command = { .run = command_look };
+
+    control_do(server, &command);
+}
+
 void lab_server_counters(struct lab_server *server, struct lab_server_counters *ret_counters)
 {
     struct command command = { .run = command_look, .counters = ret_counters };

@@ -397,7 +397,8 @@ void server_slot_done(struct lab_server *server);
 /* server_control.c, for the loop: run what was posted; then, at the turn's end, report. */
 void control_run(struct lab_server *server, struct il_list *ret_ran);
 void control_publish(struct lab_server *server, struct il_list *ran);
-void control_stop(struct lab_server *server); /* tell the thread to end */
+void control_wait_up(struct lab_server *server); /* until the thread runs */
+void control_stop(struct lab_server *server);    /* tell the thread to end */
 void control_fillers_close(struct lab_server *server);
 
 #endif
