@@ -1,0 +1,80 @@
+/* main.c: the `interloop` command: finds the command that is meant and hands over.
+ *
+ * Owns: nothing. Threads: the process's first, and the only one until a command starts others. */
+#include <stdio.h>
+#include <string.h>
+
+#include "doctor/doctor.h"
+#include "lab/reproduce.h"
+#include "lab/serve.h"
+
+struct command {
+    const char *name;
+    char title[24]; /* its argv[0]: what it calls itself in messages */
+    const char *does;
+    int (*main)(int argc, char **argv);
+};
+
+static struct command commands[] = {
+    { "reproduce", "interloop reproduce", "every cause of a hang under every solution, with proof",
+      reproduce_main },
+    { "explain", "interloop explain",
+      "one cause step by step: timeline, chain of waits, what solves it", explain_main },
+    { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main },
+    { "serve", "serve", "a local HTTP server that misbehaves on request", serve_main },
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static const char *command_name_at(unsigned index)
+{
+    return index < COMMAND_COUNT ? commands[index].name : NULL;
+}
+
+static void print_help(FILE *out)
+{
+    fputs("usage: interloop COMMAND [options]\n"
+          "\n"
+          "An HTTP client that is shared between several runtimes hangs: shown, solved, and found "
+          "in\n"
+          "live processes.\n"
+          "\n",
+          out);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].does);
+    }
+    fputs("\n"
+          "  --help, --version\n"
+          "\n"
+          "'interloop COMMAND --help' says more. Exit status of every command: 0 as it should be, "
+          "1 a\n"
+          "finding, 2 wrong usage, 3 could not do it.\n",
+          out);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            argv[1] = commands[i].title;
+            return commands[i].main(argc - 1, argv + 1);
+        }
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("interloop %s\n", INTERLOOP_VERSION);
+        return 0;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (name[0] == '\0') {
+        print_help(stderr);
+        return 2;
+    }
+    suggest("interloop", name[0] == '-' ? "option" : "command", name, command_name_at);
+    fprintf(stderr, "Try 'interloop --help'.\n");
+    return 2;
+}

@@ -1,0 +1,354 @@
+/* judged.c: one request that is judged: sending it, reading the answer, and the verdict.
+ *
+ * Owns: the task of each request. Threads: each request is one task of its actor's; the monitor
+ * looks at what is guarded by world->mutex.
+ * Ends: judged_sum_up lets go of the tasks; by then all are over. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lab/world.h"
+
+#define JUDGED_NS_PER_MS  1000000u
+#define JUDGED_LATE_MS    2000 /* beyond what the server takes: then an answer was slow */
+#define JUDGED_GRACE_MS   5000 /* for a request to come back after its time limit */
+#define JUDGED_PIECE_SIZE 8192
+#define JUDGED_RUNS_MAX   4 /* "8 hung, then 2 ok": longer stories are told by counts */
+
+/* ---- asking ---- */
+
+static void judged_name(struct judged *judged)
+{
+    const char *query = judged->ask.query != NULL ? judged->ask.query : "";
+    unsigned number = judged->index + 1;
+
+    (void)snprintf(judged->name, sizeof(judged->name), "request %u", number);
+    if (judged->ask.bytes > 0) { /* a length that no other request has: the records show no query */
+        judged->ask.bytes += judged->index;
+        (void)snprintf(judged->path, sizeof(judged->path), "/bytes/%llu",
+                       (unsigned long long)judged->ask.bytes);
+        (void)snprintf(judged->target, sizeof(judged->target), "/bytes/%llu?seed=%u&%s",
+                       (unsigned long long)judged->ask.bytes, judged->index, query);
+    } else {
+        (void)snprintf(judged->token, sizeof(judged->token), "%.12s-%u", judged->actor->name,
+                       number);
+        (void)snprintf(judged->path, sizeof(judged->path), "/id/%.12s-%u", judged->actor->name,
+                       number);
+        (void)snprintf(judged->target, sizeof(judged->target), "/id/%.12s-%u%s%s",
+                       judged->actor->name, number, query[0] != '\0' ? "?" : "", query);
+    }
+}
+
+struct judged *world_ask(struct world *world, struct actor *actor, const struct ask *ask)
+{
+    unsigned index = atomic_fetch_add(&world->judged_count, 1);
+    struct judged *judged;
+
+    if (index >= WORLD_JUDGED_MAX) {
+        atomic_store(&world->judged_count, WORLD_JUDGED_MAX);
+        world_fail(world, "more than %d requests", WORLD_JUDGED_MAX);
+        index = WORLD_JUDGED_MAX - 1;
+    }
+    judged = &world->judged[index];
+    judged->world = world;
+    judged->actor = actor;
+    judged->index = index;
+    judged->ask = *ask;
+    judged->code = IL_OK;
+    judged_name(judged);
+    return judged;
+}
+
+/* ---- sending, in a task ---- */
+
+static void judged_take_whole(struct judged *judged, struct il_response *response)
+{
+    size_t size;
+    const char *body = il_response_body(response, &size);
+
+    judged->is_right = judged->status == 200 && size == strlen(judged->token) &&
+                       memcmp(body, judged->token, size) == 0;
+    if (judged->is_right) {
+        (void)snprintf(judged->answer, sizeof(judged->answer), "%d, %zu bytes", judged->status,
+                       size);
+    } else {
+        (void)snprintf(judged->answer, sizeof(judged->answer),
+                       "%d with \"%.30s\" (%zu bytes), wanted \"%s\"", judged->status, body, size,
+                       judged->token);
+    }
+}
+
+static void judged_take_streamed(struct judged *judged, struct il_response *response)
+{
+    uint64_t offset = 0;
+    bool is_right = judged->status == 200;
+    size_t got = 0;
+
+    do {
+        char piece[JUDGED_PIECE_SIZE];
+
+        judged->code = il_response_read(response, piece, sizeof(piece), &got, &judged->error);
+        if (judged->code != IL_OK) {
+            return;
+        }
+        is_right = is_right && stage_pattern_matches(piece, got, judged->index, offset);
+        offset += got;
+        if (judged->ask.on_middle != NULL && offset >= judged->ask.middle) {
+            stage_event_set(judged->ask.on_middle);
+        }
+    } while (got > 0);
+    judged->is_right = is_right && offset == judged->ask.bytes;
+    (void)snprintf(judged->answer, sizeof(judged->answer),
+                   "%d, %llu of the %llu bytes that were announced%s", judged->status,
+                   (unsigned long long)offset, (unsigned long long)judged->ask.bytes,
+                   is_right ? "" : ", and not those that were sent");
+}
+
+static const char *judged_method(const struct judged *judged)
+{
+    return judged->ask.is_post ? "POST" : "GET";
+}
+
+static void judged_send(struct judged *judged)
+{
+    struct world *world = judged->world;
+    struct il_response *response = NULL;
+    struct il_request *request = NULL;
+    struct il_response_timing timing;
+    char url[WORLD_TARGET_SIZE + 32];
+
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", stage_server_port(world->server),
+                   judged->target);
+    judged->code = il_request_new(judged_method(judged), url, &request, &judged->error);
+    if (judged->code == IL_OK) {
+        (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms);
+        judged->code = world->solution->send(world, judged->actor, request, judged->ask.bytes > 0,
+                                             &response, &judged->error);
+    }
+    if (judged->code == IL_OK) {
+        il_response_timing(response, &timing);
+        judged->connection_id = timing.connection_id;
+        judged->status = il_response_status(response);
+        if (judged->ask.bytes > 0) {
+            judged_take_streamed(judged, response);
+        } else {
+            judged_take_whole(judged, response);
+        }
+    }
+    il_response_free(response);
+    il_request_free(request);
+}
+
+/* ---- the verdict of one ---- */
+
+static uint64_t judged_elapsed_ms(const struct judged *judged)
+{
+    return (judged->done_ns - judged->started_ns) / JUDGED_NS_PER_MS;
+}
+
+static enum lab_verdict judged_verdict_locked(const struct judged *judged)
+{
+    if (judged->code == IL_OK && !judged->is_right) {
+        return LAB_WRONG;
+    }
+    if (judged->proven == IL_VERDICT_HUNG) {
+        return LAB_HUNG;
+    }
+    if (judged->proven == IL_VERDICT_STARVED) {
+        return LAB_STARVED;
+    }
+    if (judged->code != IL_OK) {
+        return LAB_ERROR;
+    }
+    return judged_elapsed_ms(judged) > judged->ask.due_ms + JUDGED_LATE_MS ? LAB_SLOW : LAB_OK;
+}
+
+static void judged_note_end(const struct judged *judged)
+{
+    unsigned long long ms = judged_elapsed_ms(judged);
+    struct world *world = judged->world;
+
+    if (judged->code != IL_OK) {
+        world_note(world, "%s: %s %s: %s after %llu ms: %.100s: %s", judged->name,
+                   judged_method(judged), judged->path, il_code_name(judged->code), ms,
+                   judged->error.message, lab_verdict_name(judged->verdict));
+    } else {
+        world_note(world, "%s: %s %s: %s, over connection %llu, after %llu ms: %s", judged->name,
+                   judged_method(judged), judged->path, judged->answer,
+                   (unsigned long long)judged->connection_id, ms,
+                   lab_verdict_name(judged->verdict));
+    }
+    if (judged->has_relented && judged->code == IL_OK) {
+        world_remark(world, "the answer came %llu ms after the user code had been made to return",
+                     (unsigned long long)(judged->done_ns - judged->relented_ns) /
+                         JUDGED_NS_PER_MS);
+    }
+    if (judged->verdict == LAB_WRONG) {
+        world_remark(world, "taken for a success: %s", judged->answer);
+    }
+}
+
+static void judged_main(void *arg)
+{
+    struct judged *judged = arg;
+    struct world *world = judged->world;
+
+    world_note(world, "%s: %s %s begins", judged->name, judged_method(judged), judged->target);
+    judged->started_ns = il_now_ns();
+    stage_mutex_lock(world->mutex);
+    judged->is_begun = true;
+    stage_mutex_unlock(world->mutex);
+    judged_send(judged);
+    judged->done_ns = il_now_ns();
+    stage_mutex_lock(world->mutex);
+    judged->verdict = judged_verdict_locked(judged);
+    judged->is_done = true;
+    stage_mutex_unlock(world->mutex);
+    judged_note_end(judged);
+}
+
+/* ---- starting and waiting ---- */
+
+void judged_start(struct judged *judged)
+{
+    struct world *world = judged->world;
+    struct il_task *task = NULL;
+    struct il_error err;
+
+    if (world_is_failed(world)) {
+        return;
+    }
+    if (il_spawn(judged->actor->runtime, judged->name, judged_main, judged, &task, &err) != IL_OK) {
+        world_fail(world, "a request could not be started: %.180s", err.message);
+        return;
+    }
+    stage_mutex_lock(world->mutex);
+    judged->task = task;
+    stage_mutex_unlock(world->mutex);
+}
+
+void judged_wait(struct judged *judged)
+{
+    struct world *world = judged->world;
+    uint64_t until_ns = il_deadline_in_ms(world->options.limit_ms + judged->ask.due_ms +
+                                          JUDGED_LATE_MS + JUDGED_GRACE_MS);
+    struct il_error err = { 0 };
+
+    if (judged->task != NULL && il_task_join(judged->task, until_ns, &err) != IL_OK) {
+        world_fail(world, "%s did not come back although its time limit was over: %.120s",
+                   judged->name, err.message);
+        il_task_cancel(judged->task);
+    }
+}
+
+void judged_run(struct judged *judged)
+{
+    judged_start(judged);
+    judged_wait(judged);
+}
+
+static void judged_run_main(void *arg)
+{
+    judged_run(arg);
+}
+
+void judged_start_alone(struct judged *judged)
+{
+    actor_start(judged->actor, judged_run_main, judged);
+}
+
+void judged_wait_phase(struct judged *judged, enum il_phase phase)
+{
+    struct world *world = judged->world;
+    uint64_t until_ns = il_deadline_in_ms(WORLD_STEP_MS);
+
+    while (!world_is_failed(world)) {
+        bool is_there;
+
+        stage_mutex_lock(world->mutex);
+        is_there = judged->is_done || judged->phase == phase;
+        stage_mutex_unlock(world->mutex);
+        if (is_there) {
+            return;
+        }
+        if (il_now_ns() >= until_ns) {
+            world_fail(world, "%s never came to phase %s", judged->name, il_phase_name(phase));
+            return;
+        }
+        stage_sleep_ms(1);
+    }
+}
+
+/* ---- the verdict of all ---- */
+
+/* "8 hung, then 2 ok" */
+static void sum_up_runs(struct world *world, unsigned count)
+{
+    char text[RESULT_NOTE_SIZE] = "";
+    unsigned run_count = 0;
+    size_t used = 0;
+
+    for (unsigned i = 0, next; i < count; i = next) {
+        for (next = i; next < count && world->judged[next].verdict == world->judged[i].verdict;) {
+            next++;
+        }
+        used +=
+            (size_t)snprintf(text + used, sizeof(text) - used, "%s%u %s", i > 0 ? ", then " : "",
+                             next - i, lab_verdict_name(world->judged[i].verdict));
+        if (++run_count > JUDGED_RUNS_MAX) {
+            break;
+        }
+    }
+    if (run_count > JUDGED_RUNS_MAX) {
+        used = 0;
+        for (int v = LAB_VERDICT_COUNT - 1; v >= 0; v--) {
+            if (world->result->counts[v] > 0) {
+                used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%u %s",
+                                         used > 0 ? ", " : "", world->result->counts[v],
+                                         lab_verdict_name((enum lab_verdict)v));
+            }
+        }
+    }
+    if (count > 1) {
+        world_remark(world, "%s", text);
+    }
+}
+
+void judged_sum_up(struct world *world)
+{
+    struct result *result = world->result;
+    unsigned count = atomic_load(&world->judged_count);
+    const struct judged *worst = NULL, *failed = NULL;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct judged *judged = &world->judged[i];
+
+        if (!judged->is_done) {
+            world_need(world, false, "send every request");
+            continue;
+        }
+        result->request_count++;
+        result->counts[judged->verdict]++;
+        if (worst == NULL || judged->verdict > worst->verdict) {
+            worst = judged;
+        }
+        if (failed == NULL && judged->code != IL_OK && judged->verdict == LAB_ERROR) {
+            failed = judged;
+        }
+    }
+    if (worst != NULL) {
+        result->verdict = worst->verdict;
+        if (worst->proven != IL_VERDICT_LIVE) {
+            result->link_count = worst->look.link_count;
+            memcpy(result->links, worst->look.links, sizeof(result->links));
+        }
+    }
+    if (failed != NULL) {
+        result->error = failed->error;
+        result->error.code = failed->code;
+    }
+    sum_up_runs(world, result->request_count);
+    for (unsigned i = 0; i < count; i++) {
+        world->judged[i].task = il_task_unref(world->judged[i].task);
+    }
+}

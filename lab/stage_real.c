@@ -1,0 +1,321 @@
+/* stage_real.c: the stage with real threads, the real clock, and the lab's server on loopback.
+ *
+ * Owns: nothing beyond what its functions make. Threads: any. */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lab/server.h"
+#include "lab/stage.h"
+
+#define STAGE_NS_PER_MS 1000000u
+#define STAGE_NS_PER_S  1000000000u
+
+/* ---- threads ---- */
+
+struct stage_thread {
+    pthread_t thread;
+    char name[STAGE_THREAD_NAME_SIZE];
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static void *stage_thread_main(void *arg)
+{
+    struct stage_thread *thread = arg;
+
+    (void)pthread_setname_np(pthread_self(), thread->name); /* only a name */
+    thread->run(thread->arg);
+    return NULL;
+}
+
+struct stage_thread *stage_thread_start(const char *name, void (*run)(void *arg), void *arg)
+{
+    struct stage_thread *thread = calloc(1, sizeof(*thread));
+
+    if (thread == NULL) {
+        return NULL;
+    }
+    (void)snprintf(thread->name, sizeof(thread->name), "%s", name);
+    thread->run = run;
+    thread->arg = arg;
+    if (pthread_create(&thread->thread, NULL, stage_thread_main, thread) != 0) {
+        free(thread);
+        return NULL;
+    }
+    return thread;
+}
+
+void stage_thread_join(struct stage_thread *thread)
+{
+    if (thread != NULL) {
+        (void)pthread_join(thread->thread, NULL); /* it is joinable, and not this one */
+        free(thread);
+    }
+}
+
+void stage_thread_name(char name[STAGE_THREAD_NAME_SIZE])
+{
+    if (pthread_getname_np(pthread_self(), name, STAGE_THREAD_NAME_SIZE) != 0) {
+        (void)snprintf(name, STAGE_THREAD_NAME_SIZE, "?");
+    }
+}
+
+void stage_sleep_ms(uint64_t ms)
+{
+    struct timespec left = { .tv_sec = (time_t)(ms / 1000),
+                             .tv_nsec = (long)(ms % 1000 * STAGE_NS_PER_MS) };
+
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+/* ---- locks and events ---- */
+
+struct stage_mutex {
+    pthread_mutex_t mutex;
+};
+
+struct stage_mutex *stage_mutex_new(void)
+{
+    struct stage_mutex *mutex = calloc(1, sizeof(*mutex));
+
+    if (mutex != NULL) {
+        (void)pthread_mutex_init(&mutex->mutex, NULL); /* cannot fail with default attributes */
+    }
+    return mutex;
+}
+
+void stage_mutex_free(struct stage_mutex *mutex)
+{
+    if (mutex != NULL) {
+        (void)pthread_mutex_destroy(&mutex->mutex);
+        free(mutex);
+    }
+}
+
+void stage_mutex_lock(struct stage_mutex *mutex)
+{
+    (void)pthread_mutex_lock(&mutex->mutex);
+}
+
+void stage_mutex_unlock(struct stage_mutex *mutex)
+{
+    (void)pthread_mutex_unlock(&mutex->mutex);
+}
+
+struct stage_event {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_set;
+};
+
+struct stage_event *stage_event_new(void)
+{
+    struct stage_event *event = calloc(1, sizeof(*event));
+    pthread_condattr_t attributes;
+
+    if (event == NULL) {
+        return NULL;
+    }
+    (void)pthread_mutex_init(&event->mutex, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&event->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    return event;
+}
+
+void stage_event_free(struct stage_event *event)
+{
+    if (event != NULL) {
+        (void)pthread_cond_destroy(&event->changed);
+        (void)pthread_mutex_destroy(&event->mutex);
+        free(event);
+    }
+}
+
+void stage_event_set(struct stage_event *event)
+{
+    (void)pthread_mutex_lock(&event->mutex);
+    event->is_set = true;
+    (void)pthread_cond_broadcast(&event->changed);
+    (void)pthread_mutex_unlock(&event->mutex);
+}
+
+void stage_event_reset(struct stage_event *event)
+{
+    (void)pthread_mutex_lock(&event->mutex);
+    event->is_set = false;
+    (void)pthread_mutex_unlock(&event->mutex);
+}
+
+bool stage_event_wait(struct stage_event *event, uint64_t timeout_ms)
+{
+    struct timespec until;
+    int result = 0;
+    bool is_set;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(timeout_ms / 1000);
+    until.tv_nsec += (long)(timeout_ms % 1000 * STAGE_NS_PER_MS);
+    if (until.tv_nsec >= (long)STAGE_NS_PER_S) {
+        until.tv_nsec -= (long)STAGE_NS_PER_S;
+        until.tv_sec++;
+    }
+    (void)pthread_mutex_lock(&event->mutex);
+    while (!event->is_set && result == 0) {
+        result = pthread_cond_timedwait(&event->changed, &event->mutex, &until);
+    }
+    is_set = event->is_set;
+    (void)pthread_mutex_unlock(&event->mutex);
+    return is_set;
+}
+
+__attribute__((noinline)) bool stage_user_code_blocking_its_thread(struct stage_event *event,
+                                                                   uint64_t timeout_ms)
+{
+    bool is_set = stage_event_wait(event, timeout_ms);
+
+    __asm__ volatile("" ::: "memory"); /* no tail call: this frame is to be seen */
+    return is_set;
+}
+
+/* ---- what the process holds ---- */
+
+static unsigned count_entries(const char *path)
+{
+    DIR *directory = opendir(path);
+    unsigned count = 0;
+
+    if (directory == NULL) {
+        return 0;
+    }
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        count += entry->d_name[0] != '.';
+    }
+    (void)closedir(directory);
+    return count;
+}
+
+void stage_resources(struct stage_resources *ret_resources)
+{
+    ret_resources->fd_count = count_entries("/proc/self/fd"); /* with the one that looks */
+    ret_resources->thread_count = count_entries("/proc/self/task");
+}
+
+/* ---- the server ---- */
+
+struct stage_server {
+    struct lab_server *server;
+};
+
+enum il_code stage_server_start(uint64_t answering_max, struct stage_server **ret_server,
+                                struct il_error *err)
+{
+    struct lab_server_options options = { .answering_max = answering_max };
+    struct stage_server *server = calloc(1, sizeof(*server));
+    enum il_code code;
+
+    if (server == NULL) {
+        *err = (struct il_error){ .code = IL_ENOMEM, .message = "no memory for a server" };
+        return IL_ENOMEM;
+    }
+    code = lab_server_start(&options, &server->server, err);
+    if (code != IL_OK) {
+        free(server);
+        return code;
+    }
+    *ret_server = server;
+    return IL_OK;
+}
+
+void stage_server_stop(struct stage_server *server)
+{
+    if (server != NULL) {
+        lab_server_stop(server->server);
+        free(server);
+    }
+}
+
+uint16_t stage_server_port(const struct stage_server *server)
+{
+    return lab_server_port(server->server);
+}
+
+bool stage_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
+                            uint64_t timeout_ms)
+{
+    return lab_server_wait_held(server->server, gate, count, lab_in_ms(timeout_ms));
+}
+
+bool stage_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+{
+    return lab_server_wait_idle(server->server, count, lab_in_ms(timeout_ms));
+}
+
+bool stage_server_wait_open(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+{
+    return lab_server_wait_open(server->server, count, lab_in_ms(timeout_ms));
+}
+
+void stage_server_release(struct stage_server *server, const char *gate)
+{
+    (void)lab_server_release(server->server, gate, LAB_RELEASE_ALL); /* our names are valid */
+}
+
+uint64_t stage_server_close_idle(struct stage_server *server)
+{
+    return lab_server_close_idle(server->server, LAB_CLOSE_FIN);
+}
+
+uint64_t stage_server_scold_idle(struct stage_server *server)
+{
+    static const char scolding[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
+                                   "Connection: close\r\n\r\n";
+    struct lab_server_counters counters;
+    uint64_t count = 0;
+
+    lab_server_counters(server->server, &counters);
+    for (uint64_t number = 1; number <= counters.accepted_count; number++) {
+        struct lab_connection connection;
+
+        if (lab_server_connection(server->server, number, &connection, NULL) == IL_OK &&
+            connection.is_open && connection.request_count == connection.answered_count &&
+            lab_server_write(server->server, number, scolding, sizeof(scolding) - 1, NULL) ==
+                IL_OK) {
+            count += lab_server_close(server->server, number, LAB_CLOSE_FIN, NULL) == IL_OK;
+        }
+    }
+    return count;
+}
+
+enum il_code stage_server_stall(struct stage_server *server, struct il_error *err)
+{
+    return lab_server_accept_stop(server->server, err);
+}
+
+void stage_server_unstall(struct stage_server *server)
+{
+    lab_server_accept_resume(server->server);
+}
+
+void stage_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
+{
+    struct lab_server_counters counters;
+
+    lab_server_counters(server->server, &counters);
+    *ret_counts = (struct stage_server_counts){ .open = counters.open_count,
+                                                .accepted = counters.accepted_count,
+                                                .requests = counters.request_count,
+                                                .answering = counters.answering_count };
+}
+
+bool stage_pattern_matches(const char *data, size_t size, uint64_t seed, uint64_t offset)
+{
+    return lab_pattern_matches(data, size, seed, offset);
+}

@@ -1,0 +1,342 @@
+/* world.c: the world's beginning and end, and the check that nothing is left of it.
+ *
+ * Owns: the server, the actors, the solution's state. Threads: as world.h says. world->mutex guards
+ * the result and is a leaf.
+ * Ends: world_play makes it and ends it: requests, actors, solution, monitor, server, in this
+ *   order; then everything that the process holds must be what it was before. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lab/world.h"
+
+#define WORLD_NS_PER_MS     1000000u
+#define WORLD_LEFT_GRACE_MS 5000 /* what ends by itself must have ended by then */
+#define WORLD_LEFT_LOOK_MS  2
+
+/* ---- notes ---- */
+
+static void note_locked(struct world *world, const char *text)
+{
+    struct timeline *timeline = world->timeline;
+    struct il_runtime *runtime = il_runtime_current();
+    struct timeline_event *event;
+
+    if (timeline->count++ >= TIMELINE_EVENTS_MAX) {
+        return;
+    }
+    event = &timeline->events[timeline->count - 1];
+    event->at_ms = (uint32_t)((il_now_ns() - world->started_ns) / WORLD_NS_PER_MS);
+    (void)snprintf(event->runtime, sizeof(event->runtime), "%.19s",
+                   runtime != NULL ? il_runtime_name(runtime) : "");
+    stage_thread_name(event->thread);
+    (void)snprintf(event->text, sizeof(event->text), "%s", text);
+}
+
+void world_note(struct world *world, const char *format, ...)
+{
+    char text[TIMELINE_EVENT_TEXT_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    stage_mutex_lock(world->mutex);
+    note_locked(world, text);
+    stage_mutex_unlock(world->mutex);
+}
+
+void world_remark(struct world *world, const char *format, ...)
+{
+    char text[RESULT_NOTE_SIZE];
+    size_t used;
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    stage_mutex_lock(world->mutex);
+    used = strlen(world->result->note);
+    (void)snprintf(world->result->note + used, sizeof(world->result->note) - used, "%s%s",
+                   used > 0 ? "; " : "", text);
+    stage_mutex_unlock(world->mutex);
+}
+
+void world_fail(struct world *world, const char *format, ...)
+{
+    char text[RESULT_NOTE_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    stage_mutex_lock(world->mutex);
+    if (!world->result->is_broken) {
+        world->result->is_broken = true;
+        (void)snprintf(world->result->broken, sizeof(world->result->broken), "%s", text);
+    }
+    note_locked(world, text);
+    stage_mutex_unlock(world->mutex);
+    atomic_store(&world->is_failed, true);
+}
+
+void world_need(struct world *world, bool is_done, const char *what)
+{
+    if (!is_done && !world_is_failed(world)) {
+        world_fail(world, "could not %s", what);
+    }
+}
+
+bool world_is_failed(const struct world *world)
+{
+    return atomic_load(&world->is_failed);
+}
+
+void world_client_options(const struct world *world, const char *name,
+                          struct il_client_options *ret_options)
+{
+    *ret_options = (struct il_client_options)IL_CLIENT_OPTIONS_INIT;
+    ret_options->name = name;
+    ret_options->driver = world->solution->driver;
+    ret_options->idle_per_host_max = world->cause->idle_per_host_max;
+}
+
+/* ---- set-up requests ---- */
+
+static void fetch_one(void *arg)
+{
+    struct fetch *fetch = arg;
+    struct world *world = fetch->world;
+    unsigned number = fetch->first + atomic_fetch_add(&fetch->next, 1) + 1;
+    struct il_response *response = NULL;
+    struct il_request *request = NULL;
+    struct il_response_timing timing;
+    struct il_error err = { 0 };
+    char url[WORLD_TARGET_SIZE];
+    enum il_code code;
+
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/id/setup-%u?hold=%s",
+                   stage_server_port(world->server), number, fetch->gate);
+    code = il_request_new("GET", url, &request, &err);
+    if (code == IL_OK) {
+        (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, WORLD_STEP_MS);
+        code = world->solution->send(world, fetch->actor, request, false, &response, &err);
+    }
+    if (code != IL_OK) {
+        world_fail(world, "set-up: a request of %s failed: %s: %.150s", fetch->actor->name,
+                   il_code_name(code), err.message);
+    } else {
+        il_response_timing(response, &timing);
+        world_note(world, "set-up: GET /id/setup-%u: %d over connection %llu", number,
+                   il_response_status(response), (unsigned long long)timing.connection_id);
+    }
+    il_response_free(response);
+    il_request_free(request);
+}
+
+static void fetch_all(void *arg)
+{
+    struct fetch *fetch = arg;
+    struct il_task *tasks[WORLD_JUDGED_MAX] = { NULL };
+    struct il_error err;
+
+    for (unsigned i = 0; i < fetch->count; i++) {
+        if (il_spawn(il_runtime_current(), "set-up", fetch_one, fetch, &tasks[i], &err) != IL_OK) {
+            world_fail(fetch->world, "set-up: %.200s", err.message);
+        }
+    }
+    for (unsigned i = 0; i < fetch->count; i++) {
+        if (tasks[i] != NULL && il_task_join(tasks[i], IL_FOREVER, &err) != IL_OK) {
+            world_fail(fetch->world, "set-up: %.200s", err.message);
+        }
+        (void)il_task_unref(tasks[i]);
+    }
+}
+
+void world_fetch_begin(struct world *world, struct actor *actor, unsigned count)
+{
+    struct fetch *fetch = &world->fetch;
+
+    if (world_is_failed(world)) {
+        return;
+    }
+    fetch->world = world;
+    fetch->actor = actor;
+    fetch->first += fetch->count;
+    fetch->count = count;
+    atomic_store(&fetch->next, 0);
+    (void)snprintf(fetch->gate, sizeof(fetch->gate), "setup-%u", fetch->first + 1);
+    actor_start(actor, fetch_all, fetch);
+    /* All at once, so that each has a connection of its own. */
+    world_need(world, stage_server_wait_held(world->server, fetch->gate, count, WORLD_STEP_MS),
+               "have the set-up requests reach the server all at the same time");
+}
+
+void world_fetch_end(struct world *world, struct actor *actor)
+{
+    stage_server_release(world->server, world->fetch.gate);
+    actor_wait(actor);
+    world_note(world, "%s has its answer%s and is parked", actor->name,
+               world->fetch.count > 1 ? "s" : "");
+}
+
+void world_fetch(struct world *world, struct actor *actor, unsigned count)
+{
+    world_fetch_begin(world, actor, count);
+    if (!world_is_failed(world)) {
+        world_fetch_end(world, actor);
+    }
+}
+
+/* ---- conservation ---- */
+
+struct held {
+    struct il_watch_totals totals;
+    struct stage_resources resources;
+};
+
+static void held_now(struct held *held)
+{
+    il_watch_totals(&held->totals);
+    stage_resources(&held->resources);
+}
+
+/* Lists what is there beyond `before`; the list is empty when nothing is. */
+static void held_compare(const struct held *before, const struct held *now, char *list, size_t size)
+{
+    const struct {
+        const char *what;
+        uint64_t before, now;
+    } rows[] = {
+        { "clients", before->totals.clients, now->totals.clients },
+        { "requests", before->totals.calls, now->totals.calls },
+        { "connections", before->totals.connections, now->totals.connections },
+        { "runtimes", before->totals.runtimes, now->totals.runtimes },
+        { "loops", before->totals.loops, now->totals.loops },
+        { "tasks", before->totals.tasks, now->totals.tasks },
+        { "allocations", before->totals.allocations, now->totals.allocations },
+        { "file descriptors", before->resources.fd_count, now->resources.fd_count },
+        { "threads", before->resources.thread_count, now->resources.thread_count },
+    };
+    size_t used = 0;
+
+    list[0] = '\0';
+    for (size_t i = 0; i < LAB_COUNT(rows) && used < size; i++) {
+        if (rows[i].now != rows[i].before) {
+            used += (size_t)snprintf(
+                list + used, size - used, "%s%s: %llu, were %llu", used > 0 ? "; " : "",
+                rows[i].what, (unsigned long long)rows[i].now, (unsigned long long)rows[i].before);
+        }
+    }
+}
+
+/* What ends by itself may still be on its way; what is left then is lost. */
+static void world_check_nothing_left(struct world *world, const struct held *before)
+{
+    uint64_t until_ns = il_deadline_in_ms(WORLD_LEFT_GRACE_MS);
+    char list[RESULT_NOTE_SIZE - 32];
+    struct held now;
+
+    for (;;) {
+        held_now(&now);
+        held_compare(before, &now, list, sizeof(list));
+        if (list[0] == '\0') {
+            return;
+        }
+        if (il_now_ns() >= until_ns) {
+            world_fail(world, "left behind: %s", list);
+            return;
+        }
+        stage_sleep_ms(WORLD_LEFT_LOOK_MS);
+    }
+}
+
+/* ---- the play ---- */
+
+static bool world_open(struct world *world)
+{
+    struct il_error err = { 0 };
+
+    world->relent = stage_event_new();
+    if (world->relent == NULL) {
+        world->result->is_impossible = true;
+        world_fail(world, "out of memory");
+        return false;
+    }
+    if (stage_server_start(world->cause->answering_max, &world->server, &err) != IL_OK) {
+        world->result->is_impossible = true;
+        world_fail(world, "the server could not be started: %.180s", err.message);
+        return false;
+    }
+    if (world->solution->open(world, &err) != IL_OK) {
+        world_fail(world, "solution %s: %.180s", world->solution->name, err.message);
+        return false;
+    }
+    return true;
+}
+
+static void world_close(struct world *world)
+{
+    if (world->relent != NULL) {
+        stage_event_set(world->relent);
+    }
+    world_end_actors(world);
+    if (world->solution_state != NULL) {
+        world->solution->close(world);
+    }
+    if (world->server != NULL && !stage_server_wait_open(world->server, 0, WORLD_LEFT_GRACE_MS)) {
+        struct stage_server_counts counts;
+
+        stage_server_counts(world->server, &counts);
+        world_fail(world, "left behind: %llu connections that the server still sees open",
+                   (unsigned long long)counts.open);
+    }
+    stage_server_stop(world->server);
+    stage_event_free(world->relent);
+}
+
+static void world_perform(struct world *world)
+{
+    if (world_open(world)) {
+        if (monitor_start(world)) {
+            world->cause->run(world);
+            monitor_stop(world);
+        }
+        judged_sum_up(world);
+    }
+    world_close(world);
+}
+
+void world_play(const struct cause *cause, const struct solution *solution,
+                const struct world_options *options, struct result *result,
+                struct timeline *timeline)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    struct held before;
+
+    memset(result, 0, sizeof(*result));
+    timeline->count = 0;
+    if (world != NULL) {
+        world->mutex = stage_mutex_new();
+    }
+    if (world == NULL || world->mutex == NULL) {
+        result->is_broken = result->is_impossible = true;
+        (void)snprintf(result->broken, sizeof(result->broken), "out of memory");
+        free(world);
+        return;
+    }
+    world->cause = cause;
+    world->solution = solution;
+    world->options = *options;
+    world->result = result;
+    world->timeline = timeline;
+    (void)il_sleep_ms(0); /* this thread's own loop is made at its first wait, and stays */
+    held_now(&before);
+    world->started_ns = il_now_ns();
+    world_perform(world);
+    result->elapsed_ms = (uint32_t)((il_now_ns() - world->started_ns) / WORLD_NS_PER_MS);
+    world_check_nothing_left(world, &before);
+    result->is_complete = true;
+    stage_mutex_free(world->mutex);
+    free(world);
+}

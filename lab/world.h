@@ -1,0 +1,268 @@
+/* world.h: what a cause is played in: a server, some actors, the requests that are judged, and the
+ * solution that says how an actor's requests are sent.
+ *
+ * An *actor* is a runtime with a thread of its own. A current-thread actor moves only while its
+ * thread drives it; between two orders the thread is parked. The roles:
+ *
+ *   A   the first user of the client. What a cause does, it does to A: A stops driving its runtime,
+ *       or drops it. `busy` is different: there the runtime that does the I/O *for* A is stuck in
+ *       user code: A's own, or, under single-runtime, proxy and channel, the owner's.
+ *   B   the one whose requests are judged.
+ *
+ * The runtimes that a solution owns live as long as the world and are never parked or dropped.
+ *
+ * A set-up step that fails makes the world *failed*: what is still to come does nothing, and the
+ * run is reported as broken. So a cause reads straight down, without branches.
+ *
+ * Threads: the functions say; the main thread is the one in world_play. */
+#ifndef LAB_WORLD_H
+#define LAB_WORLD_H
+
+#include <stdatomic.h>
+
+#include "interloop/client.h"
+#include "lab/result.h"
+#include "lab/stage.h"
+
+struct world;
+struct actor;
+struct judged;
+struct monitor;
+
+#define WORLD_ACTORS_MAX  8
+#define WORLD_JUDGED_MAX  48
+#define WORLD_STEP_MS     10000 /* a set-up step that takes longer has failed */
+#define WORLD_NAME_SIZE   RESULT_NAME_SIZE
+#define WORLD_PATH_SIZE   64
+#define WORLD_TARGET_SIZE 160
+
+/* ---- the two things that are combined ---- */
+
+struct cause {
+    const char *name;
+    const char *summary;        /* one line for lists */
+    const char *story;          /* a paragraph for `explain` */
+    uint32_t idle_per_host_max; /* of every client; 0: the client's default */
+    uint32_t answering_max;     /* of the server; 0: no limit */
+    bool has_tables;            /* the monitor shows tables of requests and connections */
+    void (*run)(struct world *world);
+};
+
+struct solution {
+    const char *name;
+    const char *summary;
+    enum il_driver driver; /* of every client in it */
+    bool is_whole;         /* it brings responses whole, also when they were to be streamed */
+
+    /* Make what it needs in world->solution_state. Main thread, before there are actors. */
+    enum il_code (*open)(struct world *world, struct il_error *err);
+
+    /* Free it. Main thread, after the actors are gone. */
+    void (*close)(struct world *world);
+
+    /* Send a request for `actor`. In a task of the actor's runtime. As il_send and, when
+     * `is_streaming`, il_send_streaming. */
+    enum il_code (*send)(struct world *world, struct actor *actor, const struct il_request *request,
+                         bool is_streaming, struct il_response **ret_response,
+                         struct il_error *err);
+
+    /* The runtime that does the I/O for this actor. Borrowed. Any thread. */
+    struct il_runtime *(*io_runtime)(struct world *world, struct actor *actor);
+
+    /* An actor has come, and is about to go; may be NULL. Main thread, or the actor's. */
+    enum il_code (*on_actor)(struct world *world, struct actor *actor, struct il_error *err);
+    void (*on_actor_end)(struct world *world, struct actor *actor);
+};
+
+struct world_options {
+    uint64_t limit_ms; /* for each request */
+};
+
+/* ---- actors ---- */
+
+enum actor_order {
+    ACTOR_RUN,          /* il_block_on */
+    ACTOR_RUN_AND_DROP, /* and drop the runtime as soon as that is over */
+    ACTOR_DROP,
+    ACTOR_END,
+};
+
+struct actor {
+    struct world *world;
+    char name[WORLD_NAME_SIZE];
+    struct il_runtime *runtime; /* NULL once dropped; changed by the actor's thread only */
+    void *solution_slot;        /* for the solution */
+
+    struct stage_thread *thread;
+    struct stage_event *has_order, *is_done;
+    enum actor_order order; /* and what belongs to it: written while the thread is parked */
+    il_task_fn *run;
+    void *arg;
+
+    struct stage_event *is_driving;
+    struct il_task *drive_task; /* of actor_drive */
+};
+
+/* Main thread, all of them. */
+
+/* Never NULL; in a failed world it obeys no orders. Ends with the world. */
+struct actor *world_actor(struct world *world, const char *name, enum il_runtime_kind kind,
+                          unsigned worker_count);
+
+/* Have the actor's thread do il_block_on(run, arg); the second waits for the end of it. */
+void actor_start(struct actor *actor, il_task_fn *run, void *arg);
+void actor_wait(struct actor *actor);
+
+/* As actor_start, and drop the runtime at once when it is over. */
+void actor_start_and_drop(struct actor *actor, il_task_fn *run, void *arg);
+
+/* Drive the runtime until actor_park. A current-thread actor that is parked does nothing. */
+void actor_drive(struct actor *actor);
+void actor_park(struct actor *actor);
+
+/* Drop the actor's runtime, on its own thread. It must be parked. */
+void actor_drop(struct actor *actor);
+
+/* The end of all actors; their runtimes are dropped. */
+void world_end_actors(struct world *world);
+
+/* ---- requests that are judged ---- */
+
+struct ask {
+    const char *query; /* added to the path: "hold=x"; NULL: nothing */
+    bool is_post;      /* not to be sent twice, as a GET may be */
+    uint64_t bytes;    /* so many of the pattern, streamed; 0: a token, whole */
+    uint64_t middle;   /* when that many have been read, `on_middle` is set */
+    uint32_t due_ms;   /* how long the server itself takes over it */
+    struct stage_event *on_middle;
+};
+
+struct judged {
+    struct world *world;
+    struct actor *actor;
+    unsigned index;
+    char name[WORLD_NAME_SIZE];
+    char path[WORLD_PATH_SIZE];
+    char target[WORLD_TARGET_SIZE];
+    char token[WORLD_NAME_SIZE];
+    struct ask ask;
+    struct il_task *task; /* once started */
+
+    /* ---- its task ---- */
+    uint64_t started_ns, done_ns;
+    enum il_code code;
+    struct il_error error;
+    int status;
+    bool is_right;    /* the answer is what was asked for */
+    char answer[112]; /* what came, for people */
+    uint64_t connection_id;
+
+    /* ---- world->mutex ---- */
+    bool is_begun, is_done;
+    enum lab_verdict verdict; /* valid once is_done */
+    enum il_verdict proven;   /* what the monitor has proof of */
+    bool has_relented;        /* starved, and the user code was made to return */
+    uint64_t relented_ns;
+    struct il_watch_request look; /* the last one; link_count 0: none */
+    uint64_t still_since_ns;      /* since when all looks are the same */
+    unsigned still_count;         /* how many were */
+    enum il_phase phase;          /* at the last look */
+};
+
+/* A request to be sent for `actor`. Never NULL. Main thread, or a task of the actor's. */
+struct judged *world_ask(struct world *world, struct actor *actor, const struct ask *ask);
+
+/* Start it as a task of the actor's runtime, which must be driven; wait for its end. Any thread,
+ * also in a task. */
+void judged_start(struct judged *judged);
+void judged_wait(struct judged *judged);
+
+/* Both, for tasks. */
+void judged_run(struct judged *judged);
+
+/* Start it inside an il_block_on of the actor's own thread; actor_wait waits for it. Main thread.
+ */
+void judged_start_alone(struct judged *judged);
+
+/* Wait until the records say that the request is in this phase, or is over. Main thread. */
+void judged_wait_phase(struct judged *judged, enum il_phase phase);
+
+/* ---- the world ---- */
+
+/* Set-up requests. */
+struct fetch {
+    struct world *world;
+    struct actor *actor;
+    unsigned first, count; /* how many there were before, and are now */
+    _Atomic unsigned next;
+    char gate[WORLD_NAME_SIZE];
+};
+
+struct world {
+    const struct cause *cause;
+    const struct solution *solution;
+    struct world_options options;
+    struct result *result;     /* world->mutex */
+    struct timeline *timeline; /* likewise */
+    uint64_t started_ns;
+    struct stage_mutex *mutex;
+    struct stage_server *server;
+    void *solution_state;
+    _Atomic bool is_failed;
+
+    /* Set when a request was proven to be starved: whoever blocks user code, may stop. */
+    struct stage_event *relent;
+
+    unsigned actor_count; /* main thread */
+    struct actor actors[WORLD_ACTORS_MAX];
+    _Atomic unsigned judged_count;
+    struct judged judged[WORLD_JUDGED_MAX];
+    struct fetch fetch; /* the last set-up requests */
+    struct monitor *monitor;
+};
+
+/* Play one cause under one solution, from nothing to nothing, and fill `result` and `timeline`. The
+ * calling thread must not be in a task. */
+void world_play(const struct cause *cause, const struct solution *solution,
+                const struct world_options *options, struct result *result,
+                struct timeline *timeline);
+
+/* Fill a client's options as the cause and the solution want them. Any thread. */
+void world_client_options(const struct world *world, const char *name,
+                          struct il_client_options *ret_options);
+
+/* Set-up: the actor fetches `count` answers at the same time, so that as many connections are open
+ * afterwards, and idle; its thread drives it meanwhile, and is parked when this returns. */
+void world_fetch(struct world *world, struct actor *actor, unsigned count);
+
+/* The same in two halves: when the first returns, the requests have reached the server, which does
+ * not answer yet. */
+void world_fetch_begin(struct world *world, struct actor *actor, unsigned count);
+void world_fetch_end(struct world *world, struct actor *actor);
+
+/* An event for the timeline; any thread, in a task or not. */
+__attribute__((format(printf, 2, 3))) void world_note(struct world *world, const char *format, ...);
+
+/* Something for the run's note. */
+__attribute__((format(printf, 2, 3))) void world_remark(struct world *world, const char *format,
+                                                        ...);
+
+/* The run cannot be carried out, or has left something behind. The first one counts. */
+__attribute__((format(printf, 2, 3))) void world_fail(struct world *world, const char *format, ...);
+
+/* Fail, saying what was to be done, unless `is_done`. */
+void world_need(struct world *world, bool is_done, const char *what);
+bool world_is_failed(const struct world *world);
+
+/* ---- the monitor (monitor.c) ---- */
+
+/* Start looking at the requests that are begun; stop. Main thread. */
+bool monitor_start(struct world *world);
+void monitor_stop(struct world *world);
+
+/* ---- judging (judged.c) ---- */
+
+/* Sum the requests up into the result. Main thread, when all are over. */
+void judged_sum_up(struct world *world);
+
+#endif
