@@ -18,12 +18,14 @@ static void thread_loop_end(struct rt_thread *thread)
             il_assert(loop_turn(thread->party.loop, 0) == LOOP_HELD);
         }
         loop_end(thread->party.loop);
-        thread->party.loop = loop_unref(thread->party.loop);
     }
 }
 
+/* With the last reference, which may be that of somebody who is just waking the thread: its loop
+ * must stay that long. */
 static void thread_free(struct party *party)
 {
+    (void)loop_unref(party->loop);
     il_free(il_container_of(party, struct rt_thread, party));
 }
 
@@ -33,6 +35,8 @@ static void thread_on_exit(void *context)
 
     if (thread->fork_generation == sys_fork_generation()) {
         thread_loop_end(thread);
+    } else {
+        thread->party.loop = NULL; /* the parent's */
     }
     sys_thread_self()->context = NULL;
     (void)party_unref(&thread->party);

@@ -428,3 +428,28 @@ TEST(task_limit_is_reported_when_reached)
     il_runtime_drop(runtime);
     CHECK_EQ(count, 2);
 }
+
+static void *enter_and_end(void *arg)
+{
+    struct rt_place place;
+
+    CHECK_OK(rt_enter(&place, false, &err));
+    *(struct party **)arg = party_ref(place.party);
+    rt_leave(&place);
+    return NULL;
+}
+
+TEST(loop_of_a_thread_that_has_ended_stays_for_who_is_still_waking_the_thread)
+{
+    struct party *party;
+    struct rt_counts counts;
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, enter_and_end, &party), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(loop_hold_state(party->loop), LOOP_ENDED);
+    loop_wake(party->loop); /* the last that a waker does */
+    party_unref(party);
+    rt_counts(&counts);
+    CHECK_EQ(counts.loops, 0);
+}
