@@ -16,7 +16,7 @@ static void peek_at_suspects(struct look *look)
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < look->socket_count && count < DIAGNOSE_PEEKS_MAX; i++) {
-        if (socket_stands_unread(&look->sockets[i])) {
+        if (socket_stands_unread(look, &look->sockets[i])) {
             sockets_peek(look, &look->sockets[i]);
             count++;
         }
@@ -31,7 +31,7 @@ enum il_code diagnose_process(struct look *look, struct il_error *err)
         return code;
     }
     runtime_recognise_process(look);
-    if (verdict_needs_stacks(look)) {
+    if (look->options.always_stacks || verdict_needs_stacks(look)) {
         stacks_take(look);
     }
     peek_at_suspects(look);

@@ -13,6 +13,7 @@
 /* What makes a set ready. */
 struct contents {
     uint32_t response_count; /* sockets with unread bytes that somebody asked for */
+    uint32_t standing_count; /* ...for long */
     uint32_t idle_count;     /* peers that closed or pinged an idle connection */
     uint32_t writable_count; /* level-triggered interest in writing: ready by nature */
     uint32_t signal_count;   /* Tokio's signal socket, which stands in every set */
@@ -29,11 +30,13 @@ static void count_unix(const struct seen_socket *socket, struct contents *conten
     }
 }
 
-static void count_tcp(const struct seen_socket *socket, struct contents *contents)
+static void count_tcp(const struct look *look, const struct seen_socket *socket,
+                      struct contents *contents)
 {
     contents->tcp_count++;
-    if (socket_stands_unread(socket) && !socket_is_idle_noise(socket)) {
+    if (socket_is_unread(socket) && !socket_is_idle_noise(socket)) {
         contents->response_count++;
+        contents->standing_count += socket_stands_unread(look, socket);
         if (socket->last.state != TCPS_LISTEN) {
             contents->oldest_ms = il_max_u64(contents->oldest_ms, socket->last.last_received_ms);
         }
@@ -59,7 +62,7 @@ static void count_contents(const struct look *look, uint32_t driver, struct cont
         if (socket->family == SOCKET_UNIX) {
             count_unix(socket, ret_contents);
         } else if (socket->family == SOCKET_TCP) {
-            count_tcp(socket, ret_contents);
+            count_tcp(look, socket, ret_contents);
         }
     }
 }
@@ -202,7 +205,8 @@ static uint32_t own_server(const struct look *look, const struct seen_thread *th
         const struct seen_socket *socket = &look->sockets[i];
 
         if (socket->family == SOCKET_TCP && socket->thread_watcher == thread->tid &&
-            socket->thread_watch_count + 2 >= look->look_count && !socket->is_server_side) {
+            thread->stood_in_wait && !socket->is_server_side &&
+            (thread->wait.kind == WAIT_POLL || thread->wait.fd == socket->fd)) {
             asking = socket;
         }
     }
@@ -214,7 +218,7 @@ static uint32_t own_server(const struct look *look, const struct seen_thread *th
             socket->local_port != asking->peer_port) {
             continue;
         }
-        if (socket->last.state == TCPS_LISTEN ? socket_stands_unread(socket)
+        if (socket->last.state == TCPS_LISTEN ? socket_stands_unread(look, socket)
                                               : socket->peer_port == asking->local_port) {
             return i;
         }
@@ -246,7 +250,7 @@ static void say_sockets(struct look *look, struct finding *finding, uint32_t dri
         const struct seen_socket *socket = &look->sockets[i];
 
         if (socket->set == LOOK_SETS_MAX || socket->family != SOCKET_TCP ||
-            set_driver(look, socket->set) != driver || !socket_stands_unread(socket) ||
+            set_driver(look, socket->set) != driver || !socket_is_unread(socket) ||
             socket_is_idle_noise(socket)) {
             continue;
         }
@@ -420,7 +424,7 @@ static bool is_worth_a_finding(struct look *look, uint32_t set, const struct con
  * nobody read; and without the right to copy sets, readiness is not known at all. */
 static bool is_quietly_stuck(const struct look *look, uint32_t set, const struct contents *contents)
 {
-    if (contents->response_count == 0 || !set_is_unpolled(look, set) || set_was_driven(look, set)) {
+    if (contents->standing_count == 0 || !set_is_unpolled(look, set) || set_was_driven(look, set)) {
         return false;
     }
     return look->can_syscall || look->epoll_sleepers == 0;
@@ -487,7 +491,7 @@ static void judge_orphans(struct look *look)
     for (uint32_t i = 0; i < look->socket_count; i++) {
         const struct seen_socket *socket = &look->sockets[i];
 
-        if (!socket_is_orphan(socket)) {
+        if (!socket_is_orphan(look, socket)) {
             continue;
         }
         if (finding == NULL) {

@@ -316,7 +316,7 @@ static void judge_socket(struct look *look, uint32_t index)
         socket->dump_count < 2 || socket->is_named) {
         return;
     }
-    if (socket_stands_unread(socket)) {
+    if (socket_stands_unread(look, socket)) {
         judge_unread(look, index);
     }
     if (socket->is_named) {

@@ -200,14 +200,14 @@ struct seen_socket {
     enum socket_family family;
     char local[64], peer[64]; /* address:port; a path never: it may be secret */
     uint16_t local_port, peer_port;
-    bool is_server_side; /* it was accepted here, or listens */
-    bool was_found;      /* sock_diag knows it */
-    bool was_lost;       /* gone at a later look */
-    bool was_read;       /* the program read from it while we looked */
-    bool was_written;    /* ...or wrote to it */
-    bool was_received;   /* bytes came in */
-    bool was_acked;      /* the peer acknowledged something */
-    bool was_quiet;      /* at some look nothing was unread */
+    bool is_server_side;      /* it was accepted here, or listens */
+    bool was_found;           /* sock_diag knows it */
+    bool was_lost;            /* gone at a later look */
+    bool was_read;            /* the program read from it while we looked */
+    bool was_written;         /* ...or wrote to it */
+    bool was_received;        /* bytes came in */
+    bool was_acked;           /* the peer acknowledged something */
+    uint64_t unread_since_ns; /* first of the dumps, up to the last, that found something unread */
     struct socket_numbers first, last;
     uint32_t dump_count;
 
@@ -264,8 +264,9 @@ struct look_options {
     uint64_t duration_ms;
     uint64_t closed_after_ms; /* CLOSE_WAIT for less than this is nothing */
     bool take_stacks;
-    bool attach; /* use what needs ptrace rights at all */
-    bool peek;   /* look at the first unread bytes of a suspicious socket */
+    bool always_stacks; /* also when nothing stands still */
+    bool attach;        /* use what needs ptrace rights at all */
+    bool peek;          /* look at the first unread bytes of a suspicious socket */
 };
 
 struct look {

@@ -24,6 +24,7 @@ static const char help_text[] =
     "  --rounds N              end --watch after N looks\n"
     "  --all                   look at every process that has TCP sockets and may be looked at\n"
     "  --no-stacks             never stop a thread to copy its stack\n"
+    "  --stacks                copy all stacks even when nothing stands still\n"
     "  --no-attach             use nothing that needs ptrace rights; concludes less\n"
     "  --no-peek               do not look at the first unread bytes of a socket\n"
     "  --closed-after SECONDS  a connection the peer has closed for longer counts (default 10)\n"
@@ -39,6 +40,7 @@ enum {
     OPTION_WATCH,
     OPTION_ROUNDS,
     OPTION_ALL,
+    OPTION_STACKS,
     OPTION_NO_STACKS,
     OPTION_NO_ATTACH,
     OPTION_NO_PEEK,
@@ -52,6 +54,7 @@ static const struct option long_options[] = {
     { "watch", no_argument, NULL, OPTION_WATCH },
     { "rounds", required_argument, NULL, OPTION_ROUNDS },
     { "all", no_argument, NULL, OPTION_ALL },
+    { "stacks", no_argument, NULL, OPTION_STACKS },
     { "no-stacks", no_argument, NULL, OPTION_NO_STACKS },
     { "no-attach", no_argument, NULL, OPTION_NO_ATTACH },
     { "no-peek", no_argument, NULL, OPTION_NO_PEEK },
@@ -115,6 +118,9 @@ static bool take_option(int option, struct doctor_options *options)
     case OPTION_ALL:
         options->all = true;
         break;
+    case OPTION_STACKS:
+        options->look.always_stacks = true;
+        break;
     case OPTION_NO_STACKS:
         options->look.take_stacks = false;
         break;
@@ -148,6 +154,9 @@ static const char *find_contradiction(const struct doctor_options *options)
     if (options->watch && options->all) {
         return "--watch is for one process: not with --all";
     }
+    if (options->look.always_stacks && (!options->look.take_stacks || !options->look.attach)) {
+        return "--stacks contradicts --no-stacks and --no-attach";
+    }
     if (options->rounds != 0 && !options->watch) {
         return "--rounds belongs to --watch";
     }
@@ -167,6 +176,7 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
                   .attach = true,
                   .peek = true },
     };
+    opterr = 0; /* we say it ourselves */
     optind = 0; /* the caller may have used getopt before */
     while ((option = getopt_long(argc, argv, "vh", long_options, NULL)) != -1) {
         if (option == 'h') {
@@ -174,9 +184,8 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
             return OPTIONS_DONE;
         }
         if (!take_option(option, ret_options)) {
-            fprintf(stderr, "%s: %s; --help lists the options\n", argv[0],
-                    option == '?' ? "unknown option, or its value is missing"
-                                  : "an option's value is out of range");
+            fprintf(stderr, "%s: \"%s\" %s; --help lists the options\n", argv[0], argv[optind - 1],
+                    option == '?' ? "is no option, or lacks its value" : "is out of range");
             return OPTIONS_WRONG;
         }
     }

@@ -69,6 +69,12 @@ static const struct pattern patterns[] = {
     { "runtime.futexsleep", RUNTIME_GO, ROLE_POOL_IDLE },
     { "runtime.sysmon", RUNTIME_GO, ROLE_POOL_IDLE },
 
+    /* interloop: a task is a fiber, whose stack ends in its own main function */
+    { "il_loop_idle_waiting_for_events", RUNTIME_INTERLOOP, ROLE_POLLING },
+    { "party_wait_for_job", RUNTIME_INTERLOOP, ROLE_POOL_IDLE },
+    { "fiber_main", RUNTIME_INTERLOOP, ROLE_IN_CALLBACK },
+    { "task_run_here", RUNTIME_INTERLOOP, ROLE_IN_CALLBACK },
+
     /* libevent, libev */
     { "event_base_loop", RUNTIME_LIBEVENT, ROLE_IN_CALLBACK },
     { "ev_run", RUNTIME_LIBEVENT, ROLE_IN_CALLBACK },

@@ -213,7 +213,11 @@ static void note_numbers(struct seen_socket *socket, const struct socket_numbers
         socket->was_received |= now->received_bytes != socket->last.received_bytes;
         socket->was_acked |= now->unsent_bytes < socket->last.unsent_bytes;
     }
-    socket->was_quiet |= now->unread_bytes == 0;
+    if (now->unread_bytes == 0) {
+        socket->unread_since_ns = 0;
+    } else if (socket->unread_since_ns == 0) {
+        socket->unread_since_ns = look_now_ns();
+    }
     socket->last = *now;
     socket->was_found = true;
     socket->was_lost = false;

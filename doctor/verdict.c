@@ -26,14 +26,21 @@ bool window_is_enough(const struct look *look)
 
 /* ---- facts about sockets ---- */
 
-/* Unread at every dump; or it came while we looked, and has stood for nearly as long as a window
- * must be. */
-bool socket_stands_unread(const struct seen_socket *socket)
+bool socket_is_unread(const struct seen_socket *socket)
 {
-    bool stands_long = !socket->was_quiet || socket->last.last_received_ms >= VERDICT_WINDOW_MIN_MS;
+    return socket->family == SOCKET_TCP && socket->was_found && !socket->was_lost &&
+           socket->dump_count >= 2 && !socket->was_read && socket->last.unread_bytes > 0;
+}
 
-    return socket->was_found && !socket->was_lost && socket->dump_count >= 2 && stands_long &&
-           !socket->was_read && socket->last.unread_bytes > 0;
+/* Nearly all of the window, or nearly as long as a window must be. */
+bool socket_stands_unread(const struct look *look, const struct seen_socket *socket)
+{
+    uint64_t needed_ms = il_min_u64(window_ms(look) * 9 / 10, VERDICT_WINDOW_MIN_MS);
+    bool came_long_ago =
+        socket->last.state != TCPS_LISTEN && socket->last.last_received_ms >= needed_ms;
+
+    return socket_is_unread(socket) &&
+           (came_long_ago || look->ended_ns - socket->unread_since_ns >= needed_ms * 1000000u);
 }
 
 bool socket_is_idle_noise(const struct seen_socket *socket)
@@ -69,10 +76,10 @@ bool socket_looks_paused(const struct seen_socket *socket)
            socket->last.consumed_bytes >= VERDICT_CONSUMED_BYTES;
 }
 
-bool socket_is_orphan(const struct seen_socket *socket)
+bool socket_is_orphan(const struct look *look, const struct seen_socket *socket)
 {
     return socket->family == SOCKET_TCP && socket->set == LOOK_SETS_MAX &&
-           socket->thread_watch_count == 0 && socket_stands_unread(socket) &&
+           socket->thread_watch_count == 0 && socket_stands_unread(look, socket) &&
            !socket_is_idle_noise(socket) && !socket_looks_paused(socket);
 }
 
@@ -232,7 +239,7 @@ bool verdict_needs_stacks(const struct look *look)
         }
     }
     for (uint32_t i = 0; i < look->socket_count; i++) {
-        if (socket_stands_unread(&look->sockets[i])) {
+        if (socket_stands_unread(look, &look->sockets[i])) {
             return true;
         }
     }

@@ -29,7 +29,9 @@ bool window_is_enough(const struct look *look);
 uint64_t window_ms(const struct look *look);
 
 /* Unread bytes that nobody reads. */
-bool socket_stands_unread(const struct seen_socket *socket);
+bool socket_is_unread(const struct seen_socket *socket);
+/* ...and that for long. */
+bool socket_stands_unread(const struct look *look, const struct seen_socket *socket);
 /* What lies unread was not asked for by anyone: the peer closes an idle connection, or pings. */
 bool socket_is_idle_noise(const struct seen_socket *socket);
 bool socket_buffer_is_full(const struct seen_socket *socket);
@@ -47,7 +49,7 @@ bool set_is_stale(const struct look *look, uint32_t set);
 bool thread_never_polled(const struct seen_thread *thread);
 
 /* Stands unread, is in no set, and has no thread. */
-bool socket_is_orphan(const struct seen_socket *socket);
+bool socket_is_orphan(const struct look *look, const struct seen_socket *socket);
 
 void judge_locks(struct look *look);
 void judge_sets(struct look *look);

@@ -31,6 +31,9 @@ __attribute__((noinline)) static void run_loop(struct scene *scene)
     for (uint64_t count = 0; scene->until_count == 0 || count < scene->until_count;) {
         int ready = epoll_wait(scene->epoll, events, 16, -1);
 
+        if (ready < 0) {
+            target_die("epoll_wait"); /* EINTR: the doctor has been felt */
+        }
         for (int i = 0; i < ready; i++) {
             if (events[i].data.u64 == 0x5ca1ab1e00000000u + (uint32_t)scene->wake) {
                 uint64_t taken;

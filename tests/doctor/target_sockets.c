@@ -39,7 +39,10 @@ static void *run_reader(void *arg)
     size_t total = 0;
 
     for (;;) {
-        if (epoll_wait(reader->epoll, &event, 1, -1) == 1 && !reader->discards_events) {
+        if (epoll_wait(reader->epoll, &event, 1, -1) < 0) {
+            target_die("epoll_wait"); /* EINTR: the doctor has been felt */
+        }
+        if (!reader->discards_events) {
             read_some(reader, &total);
             if (total >= reader->read_max) { /* flow control: interest in reading is withdrawn */
                 event.events = 0;
