@@ -29,9 +29,6 @@ enum {
     PLACE_FIRING,
 };
 
-/* To learn when the first timer of a slot is due, at most so many are looked at. */
-#define SLOT_SCAN_MAX 16
-
 _Static_assert(TIMERS_SLOT_COUNT == 1 << SLOT_BITS, "a digit names a slot");
 _Static_assert(64 - TIMER_TICK_SHIFT < SLOT_BITS * TIMERS_LEVEL_COUNT, "any tick has its level");
 
@@ -116,8 +113,6 @@ static void slot_insert(struct timers *timers, struct timer *timer, uint64_t tic
     if (il_list_is_empty(&slot->list) || tick < slot->tick_min) {
         slot->tick_min = tick;
         slot->is_min_exact = true;
-    } else if (tick == slot->tick_min) {
-        slot->is_min_exact = true;
     }
     il_list_push_back(&slot->list, &timer->link);
     timer->place = (uint16_t)(level * TIMERS_SLOT_COUNT + index);
@@ -141,7 +136,7 @@ static void slot_find_min(struct timers_slot *slot)
 
     il_list_for_each(&slot->list, link)
     {
-        if (++seen_count > SLOT_SCAN_MAX) {
+        if (++seen_count > TIMERS_SCAN_MAX) {
             return;
         }
         tick_min = il_min_u64(tick_min, tick_due(il_container_of(link, struct timer, link)));

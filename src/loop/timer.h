@@ -20,6 +20,10 @@
 #define TIMERS_LEVEL_COUNT 8
 #define TIMERS_SLOT_COUNT  64
 
+/* When the first timer of a slot has been cancelled, at most so many others are looked at to find
+ * the one that is first now. A slot with more is in a loop that wakes often anyway. */
+#define TIMERS_SCAN_MAX 16
+
 struct timer {
     struct il_list link; /* linked while armed */
     uint64_t deadline_ns;
@@ -66,9 +70,9 @@ static inline bool timer_is_armed(const struct timer *timer)
 
 /* When timers_run() has something to do: for the time-out of a poll. Never later than the time at
  * which the next timer is due (its deadline rounded up to a tick), and that exactly, with one
- * exception: if the timer that was to fire next has been cancelled and there are many others in its
- * slot, it may be earlier. A run at that time then finds out, so one needless wake is all it costs.
- * TIMER_NEVER if no timer is armed. */
+ * exception: if the timer that was to fire next has been cancelled and there are more than
+ * TIMERS_SCAN_MAX others in its slot, it may be earlier. A run at that time then finds out, so one
+ * needless wake is all it costs. TIMER_NEVER if no timer is armed. */
 uint64_t timers_next_deadline_ns(struct timers *timers);
 
 /* Fire what is due: first what was overdue when it was armed, then by deadline (in ticks), each in

@@ -266,33 +266,41 @@ TEST(idle_loop_wakes_once_for_each_deadline_however_far)
     CHECK_EQ(sleep_until_all_fired(), il_array_count(delays));
 }
 
-TEST(idle_loop_does_not_wake_for_a_cancelled_timer)
+/* Arm `count` timers for the same far time and one for a little before, which is cancelled. */
+static void arm_crowd_and_cancel_first(struct probe *probes, unsigned count)
 {
-    struct probe kept, cancelled;
+    struct probe first;
 
     start_at(1000 * S);
-    probe_init(&kept);
-    probe_init(&cancelled);
-    timer_arm(&timers, &cancelled.timer, 1030 * S); /* both lie in one slot of a high level */
-    timer_arm(&timers, &kept.timer, 1030 * S + 300 * MS);
-    timer_cancel(&timers, &cancelled.timer);
+    probe_init(&first);
+    timer_arm(&timers, &first.timer, 1030 * S); /* all lie in one slot of a high level */
+    for (unsigned i = 0; i < count; i++) {
+        probe_init(&probes[i]);
+        timer_arm(&timers, &probes[i].timer, 1030 * S + 300 * MS);
+    }
+    timer_cancel(&timers, &first.timer);
+}
+
+TEST(idle_loop_does_not_wake_for_a_cancelled_timer)
+{
+    struct probe kept[TIMERS_SCAN_MAX];
+
+    arm_crowd_and_cancel_first(kept, TIMERS_SCAN_MAX);
     CHECK_EQ(sleep_until_all_fired(), 1);
-    CHECK(kept.fired_at_ns >= 1030 * S + 300 * MS);
+    CHECK(kept[0].fired_at_ns >= 1030 * S + 300 * MS);
 }
 
 TEST(among_many_timers_a_cancelled_first_one_costs_one_wake_for_each_level_at_most)
 {
-    enum { PROBE_COUNT = 200 };
-    static struct probe probes[PROBE_COUNT];
+    enum { PROBE_COUNT = TIMERS_SCAN_MAX + 1 };
+    struct probe kept[PROBE_COUNT];
+    unsigned wake_count;
 
-    start_at(1000 * S);
-    for (unsigned i = 0; i < PROBE_COUNT; i++) {
-        probe_init(&probes[i]);
-        timer_arm(&timers, &probes[i].timer, 1030 * S + i);
-    }
-    timer_cancel(&timers, &probes[0].timer);
-    CHECK(sleep_until_all_fired() <= TIMERS_LEVEL_COUNT);
-    CHECK_EQ(fired_total, PROBE_COUNT - 1);
+    arm_crowd_and_cancel_first(kept, PROBE_COUNT);
+    wake_count = sleep_until_all_fired();
+    CHECK(wake_count > 1);
+    CHECK(wake_count <= TIMERS_LEVEL_COUNT);
+    CHECK_EQ(fired_total, PROBE_COUNT);
 }
 
 /* ---- against a model that keeps timers in a plain list ---- */

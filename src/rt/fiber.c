@@ -47,7 +47,7 @@ void *fiber_swap(void **save_sp, void *sp, void *message);
 void fiber_begin(void);
 
 /* Called from assembly, on the new stack. */
-__attribute__((noreturn)) void fiber_main(struct fiber *fiber, struct fiber *previous);
+__attribute__((noreturn, used)) void fiber_main(struct fiber *fiber, struct fiber *previous);
 
 /* ---- what sanitizers are told ---- */
 
@@ -135,7 +135,6 @@ static void fiber_build_frame(struct fiber *fiber)
 #if defined(__x86_64__)
     __asm__("stmxcsr %0" : "=m"(frame->mxcsr));
     __asm__("fnstcw %0" : "=m"(frame->x87_control));
-    frame->mxcsr &= ~0x3fu; /* the modes, not the exceptions seen so far */
     frame->r12 = (uintptr_t)fiber;
     frame->return_address = fiber_begin;
 #else

@@ -639,6 +639,13 @@ TEST(fiber_that_recurses_without_end_dies_in_a_guard_made_by_mprotect)
 void fiber_begin(void);
 void fiber_begin_end(void);
 
+/* Saved registers of a fiber that has not run yet; nothing is above them. */
+#if defined(__x86_64__)
+#define FRAME_WORDS 8
+#else
+#define FRAME_WORDS 22
+#endif
+
 struct unwind {
     struct task task;
     void *frames[64];
@@ -677,26 +684,47 @@ static void unwind_run(void *arg)
     fiber_switch_exit(&unwind->task.fiber, unwind->task.home);
 }
 
+/* Make what lies above the first frame look like more frames. */
+static void unwind_set_trap(struct fiber *fiber)
+{
+    uintptr_t *top = (uintptr_t *)(void *)(fiber->stack->low + fiber->stack->size);
+
+    for (uintptr_t *at = (uintptr_t *)fiber->sp + FRAME_WORDS; at < top; at++) {
+        *at = (uintptr_t)unwind_run;
+    }
+}
+
+static void unwind_check(struct unwind *unwind, struct fiber *home)
+{
+    int last;
+
+    task_init(&unwind->task, unwind_run, home);
+    unwind_set_trap(&unwind->task.fiber);
+    fiber_switch(home, &unwind->task.fiber);
+    last = unwind->frame_count - 1;
+    while (last > 0 &&
+           unwind->frames[last] == NULL) { /* glibc adds the address that is not there */
+        last--;
+    }
+    CHECK(is_in_first_frame(unwind->frames[last]));
+    CHECK(!is_in_first_frame(unwind->frames[last - 1]));
+    CHECK(last >= 12); /* eleven, unwind_run, fiber_main */
+    CHECK(unwind->pointer_count >= 12);
+}
+
 TEST(backtrace_of_a_fiber_ends_at_its_first_frame)
 {
-    static struct unwind unwind;
+    static struct unwind unwinds[16]; /* on stacks that begin at different places of a page */
     struct fiber home;
-    int last;
 
     cache_open();
     fiber_init_thread(&home);
-    task_init(&unwind.task, unwind_run, &home);
-    fiber_switch(&home, &unwind.task.fiber);
-    last = unwind.frame_count - 1;
-    while (last > 0 &&
-           unwind.frames[last] == NULL) { /* glibc may add the address that is not there */
-        last--;
+    for (unsigned i = 0; i < il_array_count(unwinds); i++) {
+        unwind_check(&unwinds[i], &home);
     }
-    CHECK(is_in_first_frame(unwind.frames[last]));
-    CHECK(!is_in_first_frame(unwind.frames[last - 1]));
-    CHECK(last >= 12); /* eleven, unwind_run, fiber_main */
-    CHECK(unwind.pointer_count >= 12);
-    fiber_deinit(&unwind.task.fiber, &cache);
+    for (unsigned i = 0; i < il_array_count(unwinds); i++) {
+        fiber_deinit(&unwinds[i].task.fiber, &cache);
+    }
     cache_close_and_check_nothing_is_left();
 }
 
@@ -761,11 +789,31 @@ static void misuse_return_from_entry(void)
     fiber_switch(&home, &task.fiber);
 }
 
-TEST(switching_to_a_running_or_finished_fiber_and_returning_from_one_abort)
+static void task_run_and_end_itself(void *arg)
+{
+    struct task *task = arg;
+
+    fiber_deinit(&task->fiber, &cache);
+    _exit(0);
+}
+
+static void misuse_deinit_running(void)
+{
+    struct fiber home;
+    struct task task;
+
+    cache_open();
+    fiber_init_thread(&home);
+    task_init(&task, task_run_and_end_itself, &home);
+    fiber_switch(&home, &task.fiber);
+}
+
+TEST(misuse_of_a_running_or_finished_fiber_aborts)
 {
     check_aborts(misuse_switch_to_self);
     check_aborts(misuse_resume_finished);
     check_aborts(misuse_return_from_entry);
+    check_aborts(misuse_deinit_running);
 }
 
 TEST(fiber_init_reports_why_there_is_no_stack)

@@ -308,6 +308,8 @@ TEST(pool_gives_back_what_lay_unused_in_short_turns)
     CHECK_EQ(use_now().out_count, 0);
     CHECK(use_now().slab_count <= 1);
     CHECK(stack_cache_trim(&cache, now_ns + 1) == UINT64_MAX);
+    stack_put(&cache, get(&cache));
+    CHECK(stack_cache_trim(&cache, now_ns + 2) == now_ns + STACK_IDLE_NS);
     stack_cache_deinit(&cache);
     check_nothing_is_left();
 }
