@@ -307,6 +307,19 @@ static void world_perform(struct world *world)
     world_close(world);
 }
 
+static void do_nothing(void *arg)
+{
+    (void)arg;
+}
+
+/* What a process gets once and keeps: this thread's own loop, at its first wait; a sanitizer's
+ * helper thread, at the first thread. */
+static void world_warm_up(void)
+{
+    (void)il_sleep_ms(0);
+    stage_thread_join(stage_thread_start("warm-up", do_nothing, NULL));
+}
+
 void world_play(const struct cause *cause, const struct solution *solution,
                 const struct world_options *options, struct result *result,
                 struct timeline *timeline)
@@ -330,7 +343,7 @@ void world_play(const struct cause *cause, const struct solution *solution,
     world->options = *options;
     world->result = result;
     world->timeline = timeline;
-    (void)il_sleep_ms(0); /* this thread's own loop is made at its first wait, and stays */
+    world_warm_up();
     held_now(&before);
     world->started_ns = il_now_ns();
     world_perform(world);

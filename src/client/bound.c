@@ -641,7 +641,9 @@ void bound_opened(struct il_call *call, struct conn *conn)
     atomic_init(&bound->ref_count, 2); /* the loop's, and the handle */
     il_list_init(&bound->held.guest.link);
     bound->held.guest.on_loop_end = bound_on_loop_end;
+    sys_mutex_lock(&conn->client->pool.mutex); /* the pool has it already, and reports look there */
     conn->bound = bound;
+    sys_mutex_unlock(&conn->client->pool.mutex);
     conn->held.on_io = bound_on_io;
     il_assert_on_loop(call->home);
     loop_guest_add(call->home, &bound->held.guest);

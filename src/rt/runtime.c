@@ -121,16 +121,17 @@ static enum il_code runtime_init_loop(struct il_runtime *runtime, unsigned index
     if (code != IL_OK) {
         return code;
     }
-    code = loop_new(name, home, false, &home->loop, err);
-    if (code != IL_OK) {
-        stack_cache_deinit(&home->held.stacks);
-        return code;
-    }
+    /* All of it before the loop is made: from then on the watch sees the loop, and its owner. */
     home->runtime = runtime;
     home->index = index;
     sys_mutex_init(&home->locked.mutex);
     il_list_init(&home->locked.tasks);
-    return IL_OK;
+    code = loop_new(name, home, false, &home->loop, err);
+    if (code != IL_OK) {
+        sys_mutex_deinit(&home->locked.mutex);
+        stack_cache_deinit(&home->held.stacks);
+    }
+    return code;
 }
 
 static void runtime_deinit_loop(struct rt_loop *home)
