@@ -671,10 +671,9 @@ static void bound_give_up(struct bound_exchange *x)
     bound_unref(x);
 }
 
-void bound_let_go(struct il_call *call)
+void bound_return_assigned(struct il_call *call)
 {
     struct conn *assigned = call->waiter.assigned;
-    struct bound_exchange *x = call->bound;
 
     if (assigned != NULL) {
         call->waiter.assigned = NULL;
@@ -682,6 +681,13 @@ void bound_let_go(struct il_call *call)
             bound_conn_unref(assigned->bound);
         }
     }
+}
+
+void bound_let_go(struct il_call *call)
+{
+    struct bound_exchange *x = call->bound;
+
+    bound_return_assigned(call);
     if (x != NULL) {
         call->bound = NULL;
         x->home_held.call = NULL;

@@ -372,6 +372,7 @@ static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err
     call->place = NULL;
     pool_leave(&call->client->pool, call);
     if (call->client->driver == IL_DRIVER_BOUND) {
+        bound_return_assigned(call); /* one came while ours was being opened: ours is the one */
         bound_opened(call, conn);
     } else {
         exchange_begin(call, conn, false);

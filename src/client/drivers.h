@@ -40,6 +40,9 @@ void bound_opened(struct il_call *call, struct conn *conn);
 /* Hand the call's request to the loop that drives `conn`. */
 void bound_begin(struct il_call *call, struct conn *conn);
 
+/* The call has left the pool's queue: a connection that was assigned to it meanwhile goes back. */
+void bound_return_assigned(struct il_call *call);
+
 /* The call is over: an exchange that is still under way is of no interest, an assigned connection
  * goes back. */
 void bound_let_go(struct il_call *call);
