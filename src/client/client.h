@@ -89,6 +89,10 @@ struct il_request {
 /* May it be sent again when nobody knows whether the server acted on it? RFC 9110 9.2.2. */
 bool request_is_idempotent(const struct il_request *request);
 
+/* A copy that needs nothing of `request`; not for one with a source. IL_ENOMEM. */
+enum il_code request_copy(const struct il_request *request, struct il_request **ret_copy,
+                          struct il_error *err);
+
 /* ---- responses ---- */
 
 enum response_state {

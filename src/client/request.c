@@ -38,6 +38,33 @@ enum il_code il_request_new(const char *method, const char *url, struct il_reque
     return IL_OK;
 }
 
+enum il_code request_copy(const struct il_request *request, struct il_request **ret_copy,
+                          struct il_error *err)
+{
+    struct il_request *copy = il_calloc(1, sizeof(*copy));
+    size_t body_size = il_bytes_size(&request->body);
+
+    il_assert(request->source == NULL);
+    if (copy == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for a copy of a request");
+    }
+    headers_init(&copy->headers);
+    il_bytes_init(&copy->body);
+    copy->body_kind = request->body_kind;
+    memcpy(copy->timeout_ms, request->timeout_ms, sizeof(copy->timeout_ms));
+    if (url_copy(&request->url, &copy->url) != IL_OK ||
+        (copy->method = il_strdup(request->method)) == NULL ||
+        headers_copy(&copy->headers, &request->headers) != IL_OK ||
+        (body_size > 0 &&
+         il_bytes_append(&copy->body, il_bytes_data(&request->body), body_size) != IL_OK)) {
+        il_request_free(copy);
+        return il_fail(err, IL_ENOMEM, "no memory for a copy of a request, its body of %zu bytes",
+                       body_size);
+    }
+    *ret_copy = copy;
+    return IL_OK;
+}
+
 void il_request_free(struct il_request *request)
 {
     if (request == NULL) {

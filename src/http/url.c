@@ -475,6 +475,27 @@ enum il_code url_parse(const char *text, struct url *ret_url, struct il_error *e
     return code;
 }
 
+enum il_code url_copy(const struct url *url, struct url *ret_url)
+{
+    /* url_build puts the strings one behind the other, from the host on */
+    const char *end = url->userinfo != NULL ? url->userinfo + strlen(url->userinfo) + 1
+                                            : url->path_and_query + url->path_and_query_size + 1;
+    size_t size = (size_t)(end - url->memory);
+    char *memory = il_malloc(size);
+
+    if (memory == NULL) {
+        return IL_ENOMEM;
+    }
+    memcpy(memory, url->memory, size);
+    *ret_url = *url;
+    ret_url->memory = memory;
+    ret_url->host = memory + (url->host - url->memory);
+    ret_url->authority = memory + (url->authority - url->memory);
+    ret_url->path_and_query = memory + (url->path_and_query - url->memory);
+    ret_url->userinfo = url->userinfo != NULL ? memory + (url->userinfo - url->memory) : NULL;
+    return IL_OK;
+}
+
 void url_deinit(struct url *url)
 {
     if (url->userinfo != NULL) {

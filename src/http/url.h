@@ -38,6 +38,9 @@ IL_MUST_USE enum il_code url_parse(const char *text, struct url *ret_url, struct
 IL_MUST_USE enum il_code url_resolve(const struct url *base, const char *text, struct url *ret_url,
                                      struct il_error *err);
 
+/* `ret_url` becomes a copy of `url`, with memory of its own. IL_ENOMEM. */
+IL_MUST_USE enum il_code url_copy(const struct url *url, struct url *ret_url);
+
 /* Free what url_parse made; a zeroed url is fine. */
 void url_deinit(struct url *url);
 

@@ -73,6 +73,9 @@ void rt_wait_regardless(struct rt_place *place, const char *what);
 /* IL_ECANCELED or IL_ESHUTDOWN if the party must not wait any more, else IL_OK. */
 enum il_code rt_check_cancelled(const struct rt_place *place);
 
+/* The task as a party: where it lives (its loop), its id. Borrowed; lives as long as the task. */
+struct party *rt_task_party(struct il_task *task);
+
 /* The id of the party's task; 0 for a plain thread. */
 uint64_t rt_party_task_id(const struct party *party);
 

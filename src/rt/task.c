@@ -362,6 +362,11 @@ void rt_for_each_task(struct il_loop *loop,
     sys_mutex_unlock(&home->locked.mutex);
 }
 
+struct party *rt_task_party(struct il_task *task)
+{
+    return &task->party;
+}
+
 uint64_t rt_party_task_id(const struct party *party)
 {
     return party->is_task ? il_container_of(party, const struct il_task, party)->id : 0;
