@@ -90,6 +90,41 @@ static inline void loop_turn_some(struct il_loop *loop, int turn_count)
     }
 }
 
+/* ---- time that passes only while nothing happens ---- */
+
+static uint64_t fake_now_ns;
+static struct sys_world fake_world;
+
+static inline uint64_t fake_now(void)
+{
+    return fake_now_ns;
+}
+
+/* A moment for the kernel to bring what is on its way; if there is nothing, the time is up. */
+static inline int fake_poller_wait(int poller, struct epoll_event *events, int event_count_max,
+                                   uint64_t timeout_ns)
+{
+    uint64_t moment_ns = timeout_ns == SYS_FOREVER
+                             ? SYS_FOREVER
+                             : il_min_u64(timeout_ns, 10 * (uint64_t)LOOP_NS_PER_MS);
+    int count = sys_world_real.poller_wait(poller, events, event_count_max, moment_ns);
+
+    if (count == 0 && timeout_ns != SYS_FOREVER) {
+        fake_now_ns += timeout_ns;
+    }
+    return count;
+}
+
+/* From here to the end of the test's process, on one thread. */
+static inline void fake_time_begin(void)
+{
+    fake_now_ns = sys_now_ns();
+    fake_world = *sys_world;
+    fake_world.now_ns = fake_now;
+    fake_world.poller_wait = fake_poller_wait;
+    sys_world = &fake_world;
+}
+
 /* ---- sockets ---- */
 
 static inline struct net_address address_for_test(const char *text, uint16_t port)
@@ -135,6 +170,33 @@ static inline int listen_for_test(const char *host, uint16_t port, int backlog)
 
     CHECK(listen(fd, backlog) == 0);
     return fd;
+}
+
+/* A port that answers no SYN: a listener whose queue is full. */
+struct black_hole {
+    int listener;
+    int fillers[4];
+};
+
+static inline void black_hole_open(struct black_hole *hole, const char *host, uint16_t port)
+{
+    struct net_address address;
+
+    hole->listener = listen_for_test(host, port, 0);
+    address = address_for_test(host, port_of_socket(hole->listener));
+    for (size_t i = 0; i < il_array_count(hole->fillers); i++) {
+        hole->fillers[i] = sys_socket_open(net_address_family(&address));
+        CHECK(hole->fillers[i] >= 0);
+        (void)sys_socket_connect(hole->fillers[i], &address.any, net_address_size(&address));
+    }
+}
+
+static inline void black_hole_close(struct black_hole *hole)
+{
+    for (size_t i = 0; i < il_array_count(hole->fillers); i++) {
+        close(hole->fillers[i]);
+    }
+    close(hole->listener);
 }
 
 #endif
