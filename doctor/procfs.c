@@ -335,24 +335,29 @@ static void read_thread_names(struct look *look, struct seen_thread *thread)
     }
 }
 
-static void read_cpu(struct look *look, struct seen_thread *thread)
+/* Was the thread given a CPU since the last look? Also true when that cannot be told. */
+static bool read_cpu(struct look *look, struct seen_thread *thread)
 {
     char path[96], text[128];
     unsigned long long run_ns, wait_ns, turns;
+    bool has_run;
 
     snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", look->pid, thread->tid);
     if (procfs_read_file(path, text, sizeof(text)) <= 0 ||
         sscanf(text, "%llu %llu %llu", &run_ns, &wait_ns, &turns) != 3) {
-        return;
+        return true;
     }
     if (thread->look_count == 0) {
         thread->cpu_ns_first = run_ns;
     }
-    if (thread->look_count == 0 || run_ns != thread->cpu_ns_last || turns != thread->turns_last) {
+    has_run =
+        thread->look_count == 0 || run_ns != thread->cpu_ns_last || turns != thread->turns_last;
+    if (has_run) {
         thread->still_since_ns = look_now_ns();
     }
     thread->cpu_ns_last = run_ns;
     thread->turns_last = turns;
+    return has_run;
 }
 
 static void read_state(struct look *look, struct seen_thread *thread)
@@ -382,7 +387,7 @@ static void read_wchan(struct look *look, struct seen_thread *thread, struct thr
     }
 }
 
-static void look_at_thread(struct look *look, struct seen_thread *thread)
+static void read_wait(struct look *look, struct seen_thread *thread)
 {
     struct thread_wait wait = { .kind = WAIT_UNKNOWN, .number = -1, .fd = -1 };
     char path[96], text[256];
@@ -398,16 +403,28 @@ static void look_at_thread(struct look *look, struct seen_thread *thread)
     } else {
         read_wchan(look, thread, &wait);
     }
-    read_cpu(look, thread);
     if (thread->look_count == 0 || !waits_are_same(&wait, &thread->wait)) {
         thread->wait_since_ns = look_now_ns();
     }
     thread->wait = wait;
+}
+
+/* A thread that has not been given a CPU since it was last seen asleep sleeps in the same place:
+ * then one small file is read instead of three, which is most of what a look at an idle pool costs.
+ */
+static void look_at_thread(struct look *look, struct seen_thread *thread)
+{
+    bool was_asleep = thread->look_count > 0 && thread->wait.kind != WAIT_RUNNING &&
+                      thread->wait.kind != WAIT_UNKNOWN;
+
+    if (read_cpu(look, thread) || !was_asleep) {
+        read_wait(look, thread);
+    }
     thread->look_count++;
-    thread->running_count += wait.kind == WAIT_RUNNING;
-    if (wait.kind == WAIT_EPOLL) {
+    thread->running_count += thread->wait.kind == WAIT_RUNNING;
+    if (thread->wait.kind == WAIT_EPOLL) {
         thread->epoll_count++;
-        sets_note_poller(look, wait.fd, thread->tid);
+        sets_note_poller(look, thread->wait.fd, thread->tid);
     }
     waits_note_sockets(look, thread);
 }

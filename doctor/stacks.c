@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -169,14 +170,26 @@ static void copy_stack(const struct look *look, struct unwind_input *input, unsi
     input->stack_size = procfs_read_memory(look, input->stack_start, stack, STACKS_COPY_BYTES);
 }
 
+/* While a thread is stopped nothing may come between us and its release: on a busy machine a time
+ * slice lost here would be lost by the target too. Without the right to it we do without. */
+static void be_urgent(bool urgent)
+{
+    struct sched_param parameter = { .sched_priority = urgent ? 1 : 0 };
+
+    (void)sched_setscheduler(0, urgent ? SCHED_FIFO : SCHED_OTHER, &parameter);
+}
+
 enum copy_result { COPY_OK, COPY_FAILED, COPY_MUST_END };
 
+/* `ret_stopped_ns`: from its stop to its release. */
 static enum copy_result copy_stopped(const struct look *look, pid_t tid, struct unwind_input *input,
-                                     unsigned char *stack)
+                                     unsigned char *stack, uint64_t *ret_stopped_ns)
 {
     struct user_regs_struct regs;
     struct iovec into = { &regs, sizeof(regs) };
     enum copy_result result = COPY_FAILED;
+    uint64_t begun_ns;
+    bool is_free;
 
     if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) != 0) {
         return COPY_FAILED; /* gone, or another debugger has it */
@@ -184,12 +197,15 @@ static enum copy_result copy_stopped(const struct look *look, pid_t tid, struct 
     if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) != 0 || !wait_for_stop(tid)) {
         return COPY_MUST_END; /* cannot be detached before it stops: only our death frees it */
     }
+    begun_ns = look_now_ns();
     if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &into) == 0) {
         take_registers(&regs, input);
         copy_stack(look, input, stack);
         result = COPY_OK;
     }
-    return ptrace(PTRACE_DETACH, tid, NULL, NULL) == 0 || errno == ESRCH ? result : COPY_MUST_END;
+    is_free = ptrace(PTRACE_DETACH, tid, NULL, NULL) == 0 || errno == ESRCH;
+    *ret_stopped_ns = look_now_ns() - begun_ns;
+    return is_free ? result : COPY_MUST_END;
 }
 
 /* A sleeping thread, not stopped: stack pointer and program counter only. */
@@ -233,7 +249,6 @@ static enum copy_result take_thread(const struct look *look, const struct seen_t
                                     bool may_stop, struct unwind_input *input, unsigned char *stack,
                                     uint64_t *ret_stopped_ns)
 {
-    uint64_t started_ns = look_now_ns();
     enum copy_result result;
 
     memset(input, 0, sizeof(*input));
@@ -245,8 +260,9 @@ static enum copy_result take_thread(const struct look *look, const struct seen_t
     if (!may_stop || thread->state == 'D') {
         return COPY_FAILED;
     }
-    result = copy_stopped(look, thread->tid, input, stack);
-    *ret_stopped_ns = look_now_ns() - started_ns;
+    be_urgent(true);
+    result = copy_stopped(look, thread->tid, input, stack, ret_stopped_ns);
+    be_urgent(false);
     return result;
 }
 
@@ -291,9 +307,6 @@ static void limit_child(void)
     (void)memory;
     (void)setrlimit(RLIMIT_CPU, &time);
     (void)setrlimit(RLIMIT_CORE, &none);
-    /* On a busy machine a stopped thread would stay stopped until we get a CPU: where we may,
-     * first. */
-    (void)setpriority(PRIO_PROCESS, 0, -10);
 }
 
 /* Threads in the order of how much their stacks matter: those in event sets last. */

@@ -3,9 +3,10 @@
  *     doctor-crowd SOCKETS THREADS [SECONDS]
  *
  * SOCKETS client connections, all idle but 8 that exchange requests without pause on one loop;
- * THREADS sleep on a condition variable. It prints "ready PID", then every 500 ms of its life one
- * line "done N" with the exchanges since the last. The other ends are in a process of their own. It
- * ends after SECONDS (60), or with its parent. */
+ * THREADS sleep on a condition variable. It prints "ready PID EPOLL_FD", then every 500 ms one line
+ * "done N US": the exchanges since the last line, and the CPU time the loop's thread used for them.
+ * The other ends are in a process of their own. It ends after SECONDS (60), or with its parent.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -128,7 +129,7 @@ static void *sleep_for_ever(void *arg)
     return arg;
 }
 
-static void start_thread(void *(*run)(void *arg))
+static pthread_t start_thread(void *(*run)(void *arg))
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -138,6 +139,7 @@ static void start_thread(void *(*run)(void *arg))
     if (pthread_create(&thread, &attributes, run, NULL) != 0) {
         die("pthread_create");
     }
+    return thread;
 }
 
 static void open_sockets(uint16_t port)
@@ -159,19 +161,36 @@ static void open_sockets(uint16_t port)
     }
 }
 
-static void report(unsigned seconds)
+static uint64_t cpu_us(clockid_t clock)
 {
-    uint64_t last = atomic_load(&exchange_count);
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void report(pthread_t loop, unsigned seconds)
+{
+    uint64_t last = atomic_load(&exchange_count), last_us;
+    clockid_t clock;
+
+    if (pthread_getcpuclockid(loop, &clock) != 0) {
+        die("pthread_getcpuclockid");
+    }
+    last_us = cpu_us(clock);
 
     for (unsigned i = 0; i < seconds * 1000 / CROWD_REPORT_MS; i++) {
         struct timespec pause = { 0, CROWD_REPORT_MS * 1000000l };
-        uint64_t now;
+        uint64_t now, now_us;
 
         nanosleep(&pause, NULL);
         now = atomic_load(&exchange_count);
-        printf("done %llu\n", (unsigned long long)(now - last));
+        now_us = cpu_us(clock);
+        printf("done %llu %llu\n", (unsigned long long)(now - last),
+               (unsigned long long)(now_us - last_us));
         fflush(stdout);
         last = now;
+        last_us = now_us;
     }
 }
 
@@ -179,6 +198,7 @@ int main(int argc, char **argv)
 {
     unsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     struct rlimit files = { 65536, 65536 };
+    pthread_t loop;
     uint16_t port;
 
     sockets_wanted = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
@@ -192,13 +212,13 @@ int main(int argc, char **argv)
     (void)setrlimit(RLIMIT_NOFILE, &files);
     port = start_server();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    start_thread(run_loop);
+    loop = start_thread(run_loop);
     open_sockets(port);
     for (unsigned i = 0; i < threads; i++) {
-        start_thread(sleep_for_ever);
+        (void)start_thread(sleep_for_ever); /* they end with the process */
     }
-    printf("ready %d\n", getpid());
+    printf("ready %d %d\n", getpid(), epoll_fd);
     fflush(stdout);
-    report(argc == 4 ? (unsigned)atoi(argv[3]) : 60);
+    report(loop, argc == 4 ? (unsigned)atoi(argv[3]) : 60);
     return 0;
 }
