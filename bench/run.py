@@ -40,15 +40,20 @@ def parse_arguments():
                         help="keep these results: write bench/results/ and the tables of docs/performance.md")
     parser.add_argument("--list", action="store_true", help="name the workloads and the contenders")
     parser.add_argument("--instructions", action="store_true",
-                        help="count instructions per request (callgrind) and compare them with the recorded ones")
+                        help="count instructions (callgrind) and system calls (strace) of a request, and compare "
+                        "with the recorded counts")
     parser.add_argument("--peers", action="store_true", help="with --instructions: count the peers' too")
     parser.add_argument("--record", action="store_true", help="with --instructions: record them")
+    parser.add_argument("--profile", action="store_true",
+                        help="say in which functions the instructions are spent; needs --only and --with, one each")
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     for given, known in ((options.only, workloads.BY_NAME), (options.names, contenders.BY_NAME)):
         for name in given.split(",") if given else ():
             if name not in known:
                 parser.error(f"there is no '{name}'; there are: {', '.join(known)}")
+    if options.profile and (options.only not in workloads.BY_NAME or options.names not in contenders.BY_NAME):
+        parser.error("--profile needs one workload (--only) and one contender (--with)")
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds: at least 1")
     return options
@@ -131,18 +136,22 @@ def publish(text):
         file.write(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}")
 
 
-# ---- instructions ----
+# ---- what can be counted ----
 
 
-def count_instructions(options, server):
+def count(options, server):
     """Exit status."""
-    if not shutil.which("valgrind"):
-        rounds.say("bench: there is no valgrind (Debian: valgrind)")
-        return 3
+    for tool in ("valgrind", "strace"):
+        if not shutil.which(tool):
+            rounds.say(f"bench: there is no {tool} (Debian: {tool})")
+            return 3
     cores = machine.Cores()
     wanted = {key: list(names) for key, names in instructions.KEPT.items()}
     with server(cores) as running:
-        rounds.say("instructions per request, user space (callgrind):")
+        if options.profile:
+            print(instructions.profile(options.build, cores, running.port, options.names, options.only))
+            return 0
+        rounds.say("per request:")
         counts = instructions.measure_all(options.build, cores, running.port, wanted, rounds.say)
         if options.peers:
             instructions.measure_all(options.build, cores, running.port, instructions.PEERS, rounds.say)
@@ -167,7 +176,8 @@ def main():
         return measure.Server(os.path.join(options.build, "bench", "server"), cores)
 
     try:
-        return count_instructions(options, server) if options.instructions else compare(options, server)
+        return (count(options, server) if options.instructions or options.profile
+                else compare(options, server))
     except (measure.Failed, instructions.Failed, OSError) as error:
         rounds.say(f"bench: {error}")
         return 3

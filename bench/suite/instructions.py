@@ -1,21 +1,23 @@
-"""instructions: how many instructions a request costs in user space, counted by callgrind.
+"""instructions: what a request costs that can be counted: instructions in user space (by callgrind), and
+system calls (by strace).
 
-This number does not depend on who else uses the machine: it is the same again within a few in a thousand.
-So it is the one to optimise by, and the one that is kept (instructions.json): a change that makes a
-request dearer than TOLERANCE_PERCENT is found out by `tools/bench --instructions --check`.
+These numbers do not depend on who else uses the machine: they are the same again within a few in a
+thousand. So they are the ones to optimise by, and the ones that are kept (instructions.json): a change that
+makes a request dearer than the tolerance is found out by `tools/bench --instructions`.
 
-The count depends on the compiler and on the C library. Counts recorded with others are shown, but do not
-fail the check.
+The counts depend on the compiler and on the C library. Counts recorded with others are shown, but do
+not fail the check.
 """
 import json
 import os
 import re
 import subprocess
+import tempfile
 
 from suite import machine, workloads
 from suite.contenders import BY_NAME as CONTENDERS
 
-TOLERANCE_PERCENT = 3
+TOLERANCE_PERCENT = {"instructions": 3, "system calls": 2}
 RUNS = 2              # the lower counts: an interrupted wait can only add
 WARM_UP_REQUESTS = 200
 COUNTED_REQUESTS = 2000
@@ -36,7 +38,7 @@ PEERS = {
 
 
 class Failed(Exception):
-    """callgrind could not be run; the text is for people."""
+    """The counting could not be done; the text is for people."""
 
 
 def toolchain():
@@ -44,18 +46,37 @@ def toolchain():
     return {"compiler": about["compiler"], "libc": about["libc"], "machine": os.uname().machine}
 
 
-def count(command, cpu):
-    """Instructions of one whole run."""
-    done = subprocess.run(["taskset", "-c", str(cpu), "valgrind", "--tool=callgrind",
-                           "--callgrind-out-file=/dev/null"] + command,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
+def _run(command, cpu):
+    done = subprocess.run(["taskset", "-c", str(cpu)] + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {done.stderr[-400:]}")
+    return done
+
+
+def count_instructions(command, cpu):
+    """Of one whole run, in user space."""
+    done = _run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"] + command, cpu)
     match = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode != 0 or not match:
-        raise Failed(f"{' '.join(command)} under callgrind: exit status {done.returncode}: {done.stderr[-400:]}")
+    if not match:
+        raise Failed(f"callgrind did not say its count: {done.stderr[-400:]}")
     return int(match[1])
 
 
-def per_request(build, cores, port, name, workload_name):
+def count_system_calls(command, cpu):
+    """Of one whole run, all threads."""
+    with tempfile.NamedTemporaryFile("r", encoding="ascii") as table:
+        _run(["strace", "-f", "-c", "-o", table.name] + command, cpu)
+        match = re.search(r"^100\.00 +[\d.]+ +\d* +(\d+) +\d* *total$", table.read(), re.MULTILINE)
+    if not match:
+        raise Failed("strace did not say its count")
+    return int(match[1])
+
+
+COUNTERS = {"instructions": count_instructions, "system calls": count_system_calls}
+
+
+def per_request(counter, build, cores, port, name, workload_name):
     """A long run minus a short one, divided by the difference in requests."""
     workload = workloads.BY_NAME[workload_name]
     counted = max(COUNTED_REQUESTS, 20 * workload.connections)
@@ -63,13 +84,13 @@ def per_request(build, cores, port, name, workload_name):
 
     def lowest(requests):
         command = CONTENDERS[name].command(build, port, workload, requests)
-        return min(count(command, cores.client) for _ in range(RUNS))
+        return min(counter(command, cores.client) for _ in range(RUNS))
 
     return (lowest(short + counted) - lowest(short)) / counted
 
 
 def measure_all(build, cores, port, wanted, say):
-    """{"contender workload": instructions}; what is not built is left out, and said."""
+    """{"contender workload": {"instructions": n, "system calls": n}}; what is not built is left out, and said."""
     counts = {}
     for workload_name, names in wanted.items():
         for name in names:
@@ -77,9 +98,22 @@ def measure_all(build, cores, port, wanted, say):
             if why:
                 say(f"  {name} {workload_name}: {why}")
                 continue
-            counts[f"{name} {workload_name}"] = round(per_request(build, cores, port, name, workload_name), 1)
-            say(f"  {name} {workload_name}: {counts[f'{name} {workload_name}']:,.0f}")
+            count = {what: round(per_request(counter, build, cores, port, name, workload_name), 2)
+                     for what, counter in COUNTERS.items()}
+            counts[f"{name} {workload_name}"] = count
+            say(f"  {name} {workload_name}: {count['instructions']:,.0f} instructions, "
+                f"{count['system calls']:.2f} system calls")
     return counts
+
+
+def profile(build, cores, port, name, workload_name):
+    """Where the instructions of a run are spent, function by function, as callgrind_annotate shows it."""
+    workload = workloads.BY_NAME[workload_name]
+    requests = workload.connections + max(COUNTED_REQUESTS, 20 * workload.connections)
+    command = CONTENDERS[name].command(build, port, workload, requests)
+    with tempfile.NamedTemporaryFile() as output:
+        _run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={output.name}"] + command, cores.client)
+        return _run(["callgrind_annotate", output.name], cores.client).stdout
 
 
 def load(path):
@@ -90,28 +124,28 @@ def load(path):
 def save(path, counts):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"tolerance_percent": TOLERANCE_PERCENT, "toolchain": toolchain(),
-                   "instructions_per_request": counts}, file, indent=2, sort_keys=True)
+                   "per_request": counts}, file, indent=2, sort_keys=True)
         file.write("\n")
 
 
 def compare(recorded, counts):
-    """(lines for people, how many are dearer than allowed)."""
+    """(lines for people, how many counts are higher than allowed)."""
     is_same_toolchain = recorded["toolchain"] == toolchain()
-    tolerance = recorded["tolerance_percent"]
     lines, dearer_count = [], 0
     for key, now in counts.items():
-        before = recorded["instructions_per_request"].get(key)
-        if before is None:
-            lines.append(f"{key}: {now:,.0f}, not recorded yet (tools/bench --instructions --record)")
-            continue
-        change = (now - before) / before * 100
-        verdict = "ok"
-        if change > tolerance:
-            verdict = f"DEARER than the {tolerance} % allowed" if is_same_toolchain else "dearer"
-            dearer_count += 1 if is_same_toolchain else 0
-        elif change < -tolerance:
-            verdict = "cheaper: record it, so that it stays so"
-        lines.append(f"{key}: {now:,.0f}, recorded {before:,.0f}, {change:+.1f} %: {verdict}")
+        for what, tolerance in recorded["tolerance_percent"].items():
+            before = recorded["per_request"].get(key, {}).get(what)
+            if before is None:
+                lines.append(f"{key}: {now[what]:,.2f} {what}, not recorded yet (tools/bench --instructions --record)")
+                continue
+            change = (now[what] - before) / before * 100
+            verdict = "ok"
+            if change > tolerance:
+                verdict = f"DEARER than the {tolerance} % allowed" if is_same_toolchain else "dearer"
+                dearer_count += 1 if is_same_toolchain else 0
+            elif change < -tolerance:
+                verdict = "cheaper: record it, so that it stays so"
+            lines.append(f"{key}: {now[what]:,.2f} {what}, recorded {before:,.2f}, {change:+.1f} %: {verdict}")
     if not is_same_toolchain:
         lines.append("recorded with another compiler or C library: shown for information, nothing fails")
     return lines, dearer_count

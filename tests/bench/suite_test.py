@@ -165,14 +165,17 @@ def unreachable_goal_is_missed_and_unmeasured_goal_is_not_judged():
 
 
 def dearer_request_fails_the_check_unless_the_tools_differ():
-    recorded = {"tolerance_percent": 3, "toolchain": instructions.toolchain(),
-                "instructions_per_request": {"a": 1000.0}}
-    for now, wanted in ((1020, 0), (1040, 1), (900, 0)):
-        lines, dearer_count = instructions.compare(recorded, {"a": now})
+    def counts(instructions_count, call_count=2.0):
+        return {"a": {"instructions": instructions_count, "system calls": call_count}}
+
+    recorded = {"tolerance_percent": {"instructions": 3, "system calls": 2}, "toolchain": instructions.toolchain(),
+                "per_request": counts(1000)}
+    for now, wanted in ((counts(1020), 0), (counts(1040), 1), (counts(900), 0), (counts(1000, 2.1), 1)):
+        lines, dearer_count = instructions.compare(recorded, now)
         if dearer_count != wanted:
-            yield f"{now} instead of 1000: {lines}"
+            yield f"{now}: {lines}"
     recorded["toolchain"] = {"compiler": "another"}
-    lines, dearer_count = instructions.compare(recorded, {"a": 2000})
+    lines, dearer_count = instructions.compare(recorded, counts(2000))
     if dearer_count != 0 or "another compiler" not in lines[-1]:
         yield f"with another compiler: {lines}"
 
