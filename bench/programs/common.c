@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -16,8 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NS_PER_S 1000000000u
-#define US_PER_S 1000000u
+#define NS_PER_S  1000000000u
+#define US_PER_S  1000000u
+#define US_PER_MS 1000u
 
 void bench_fail(const char *what)
 {
@@ -78,6 +80,7 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
         { "connections", required_argument, NULL, 'c' },
         { "requests", required_argument, NULL, 'n' },
         { "rate", required_argument, NULL, 'r' },
+        { "linger", required_argument, NULL, 'l' },
         { "upload", required_argument, NULL, 'u' },
         { "runtimes", required_argument, NULL, 't' },
         { NULL, 0, NULL, 0 },
@@ -114,6 +117,9 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
         case 'u':
             options->upload_bytes = parse_number(name, optarg, 0, UINT32_MAX);
             break;
+        case 'l':
+            options->linger_ms = parse_number(name, optarg, 0, 60000);
+            break;
         case 't':
             options->runtimes = parse_number(name, optarg, 1, 1024);
             break;
@@ -124,7 +130,7 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
     if (options->port == 0 || optind != argc) {
         fprintf(stderr,
                 "usage: %s --port P [--path /small] [--connections C] [--requests N] [--warm-up W] "
-                "[--rate R] [--upload BYTES] [--mode M] [--runtimes T]\n",
+                "[--rate R] [--upload BYTES] [--linger MS] [--mode M] [--runtimes T]\n",
                 argv[0]);
         exit(2);
     }
@@ -259,6 +265,12 @@ void plan_print(const struct bench_plan *plan)
         printf("}");
     }
     printf("}\n");
+    fflush(stdout);
+    malloc_trim(0);
+    if (plan->options->linger_ms > 0) {
+        usleep((useconds_t)(plan->options->linger_ms * US_PER_MS));
+        _exit(0); /* tearing down would be read as well */
+    }
 }
 
 size_t histogram_index(uint64_t value_ns)

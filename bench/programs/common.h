@@ -35,8 +35,10 @@ struct bench_options {
     uint64_t warm_up;      /* how many of them are not in the window */
     uint64_t rate;         /* requests a second; 0: closed loop */
     uint64_t upload_bytes; /* with each request, by PUT; 0: GET without a body */
-    uint64_t runtimes;     /* only for programs that have runtimes */
-    bool is_close;         /* the path is /close: a new connection for each request */
+    uint64_t linger_ms; /* after the last answer, with the connections idle, so that memory can be
+                           read */
+    uint64_t runtimes;  /* only for programs that have runtimes */
+    bool is_close;      /* the path is /close: a new connection for each request */
 };
 
 /* What the process had used at one moment. */
@@ -85,7 +87,8 @@ bool plan_wait_next(struct bench_plan *plan, uint64_t *ret_due_ns);
 /* What the process, all its threads, has used by now. */
 void usage_take(struct usage *ret_usage);
 
-/* Print the result line. */
+/* Print the result line. With --linger, then give memory that is not needed back to the system,
+ * linger with the connections as they are, and end the process. */
 void plan_print(const struct bench_plan *plan);
 
 uint64_t bench_now_ns(void);

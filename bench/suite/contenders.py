@@ -41,6 +41,8 @@ class Contender:
             words += ["--rate", str(workload.rate)]
         if workload.runtimes:
             words += ["--runtimes", str(workload.runtimes)]
+        if workload.linger_ms:
+            words += ["--linger", str(workload.linger_ms)]
         if self.mode:
             words += ["--mode", self.mode]
         return words
@@ -87,6 +89,12 @@ ALL = [
     Contender("il-shared", "interloop", "one client for all", "il_runtimes", "shared"),
     Contender("il-same", "interloop", "the same runtime again", "il_across", "same"),
     Contender("il-across", "interloop", "another runtime than before", "il_across", "across"),
+    Contender("il-spawn", "interloop", "start a task and join it, 64 at a time", "il_micro", "spawn"),
+    Contender("il-yield", "interloop", "change from one task to another", "il_micro", "yield"),
+    Contender("il-block-on", "interloop", "il_block_on of nothing", "il_micro", "block-on"),
+    Contender("il-timer", "interloop", "arm and cancel a timer, 10,000 others armed", "il_micro", "timer"),
+    Contender("il-oneshot", "interloop", "a oneshot, each waiting for the other's", "il_micro", "oneshot"),
+    Contender("il-channel", "interloop", "a message through a channel of 64", "il_micro", "channel"),
     Wrk(),
     H2load(),
     Contender("curl-easy", "peer", "libcurl, easy", "peer_curl_easy"),

@@ -64,6 +64,7 @@ ALL = [
     Goal("a connection that another runtime used last: CPU more", 3.0, "µs",
          _difference_us("across", "il-across", "il-same")),
     Goal("in flight, callbacks: memory of a request", 4.0, "KiB", _kib("held-10k", "il-call")),
+    Goal("an idle connection: memory", 1.5, "KiB", _kib("idle-10k", "il-call")),
 ]
 
 

@@ -61,6 +61,7 @@ class Sample:
         self.extra = {}            # whatever else the program's result line says
         self.peak_pss_bytes = None  # when memory was watched
         self.peak_rss_bytes = None
+        self.last_pss_bytes = None
 
     def minus(self, other):
         return Sample(self.requests - other.requests, None, self.wall_s - other.wall_s,
@@ -68,12 +69,12 @@ class Sample:
 
 
 class MemoryWatch(threading.Thread):
-    """Reads a process's memory again and again and keeps the peaks."""
+    """Reads a process's memory again and again; keeps the peaks, and what it was shortly before the end."""
 
     def __init__(self, pid):
         super().__init__(daemon=True)
         self.path = f"/proc/{pid}/smaps_rollup"
-        self.pss_kib = self.rss_kib = 0
+        self.pss_kib = self.rss_kib = self.last_pss_kib = 0
         self.is_over = threading.Event()
 
     def run(self):
@@ -84,8 +85,11 @@ class MemoryWatch(threading.Thread):
             except OSError:
                 return  # the process has ended
             for name, kib in re.findall(r"^(Pss|Rss): +(\d+) kB", text, re.MULTILINE):
+                if int(kib) == 0:
+                    return  # it is ending: its memory has gone
                 if name == "Pss":
                     self.pss_kib = max(self.pss_kib, int(kib))
+                    self.last_pss_kib = int(kib)
                 else:
                     self.rss_kib = max(self.rss_kib, int(kib))
 
@@ -133,6 +137,7 @@ def run(command, cpus, parse, timeout_s, watch_memory=False):
     if watch:
         sample.peak_pss_bytes = watch.pss_kib * 1024
         sample.peak_rss_bytes = watch.rss_kib * 1024
+        sample.last_pss_bytes = watch.last_pss_kib * 1024
     return sample
 
 

@@ -69,8 +69,14 @@ def memory_table(rows):
         lines.append([_emphasized(name, label(name)), kib(row["bytes_per_request"].median),
                       f"{row['base_bytes'].median / 1048576:.1f}", f"{row['peak_bytes'].median / 1048576:.1f}",
                       number(row["cpu_us"].median)])
-    return _table(["", "KiB a request", "MiB with one", "MiB with all", "CPU µs a request, connecting included"],
+    return _table(["", "KiB each", "MiB with one", "MiB with all", "CPU µs a request, connecting included"],
                   lines)
+
+
+def micro_table(rows):
+    lines = [[label(name), with_range(row["cpu_us"].scaled(1000)), number(row["per_second"].median)]
+             for name, row in _ordered(rows)]
+    return _table(["", "CPU ns", "a second"], lines)
 
 
 def ratio_text(row):
@@ -80,7 +86,7 @@ def ratio_text(row):
     return f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
 
 
-TABLES = {"cpu": cpu_table, "latency": latency_table, "memory": memory_table}
+TABLES = {"cpu": cpu_table, "latency": latency_table, "memory": memory_table, "micro": micro_table}
 
 
 def workload_section(contest, rows):

@@ -9,7 +9,7 @@ import sys
 from suite import machine, measure, statistics
 from suite.contenders import BY_NAME as CONTENDERS
 
-TIMEOUT_S = 120          # for one run of one program, unless it has to run longer
+TIMEOUT_S = 300          # for one run of one program, unless it has to run longer
 WRK_SHORT_S = 1          # wrk counts whole seconds
 FLOOR_AGAIN = "floor-again"
 PERCENTILES = (50, 99, 99.9)
@@ -170,10 +170,11 @@ class Contest:
         return user_s / (user_s + sum(part.system_s for part in parts))
 
     def memory_row(self, name):
-        """Per request in flight: what the process grew by, from one request to all of them."""
+        """Per request in flight, or connection: what the process grew by, from one to all of them."""
         more = self.workload.connections - 1
-        bases = [short.peak_pss_bytes for short in self.shorts[name]]
-        peaks = [sample.peak_pss_bytes for sample in self.samples[name]]
+        field = "last_pss_bytes" if self.workload.linger_ms else "peak_pss_bytes"
+        bases = [getattr(short, field) for short in self.shorts[name]]
+        peaks = [getattr(sample, field) for sample in self.samples[name]]
         return {
             "bytes_per_request": statistics.Spread((peak - base) / more for peak, base in zip(peaks, bases)),
             "base_bytes": statistics.Spread(bases),

@@ -24,6 +24,9 @@ class Spread:
         """Half the range, as a share of the median."""
         return (self.high - self.low) / 2 / self.median if self.median else 0.0
 
+    def scaled(self, factor):
+        return Spread(value * factor for value in self.values)
+
     def to_json(self):
         return {"median": self.median, "low": self.low, "high": self.high, "values": self.values}
 

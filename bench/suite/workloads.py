@@ -8,7 +8,7 @@ class Workload:
     the second time shows what difference means nothing here."""
 
     def __init__(self, name, title, contenders, path="/small", connections=1, upload=0, rate=0, runtimes=0,
-                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False):
+                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False, linger_ms=0):
         self.name = name
         self.title = title
         self.contenders = contenders
@@ -18,10 +18,11 @@ class Workload:
         self.upload = upload
         self.rate = rate
         self.runtimes = runtimes
-        self.kind = kind      # "cpu", "latency" or "memory": what the table is about
+        self.kind = kind      # "cpu", "latency", "memory" or "micro": what the table is about
         self.pilot = pilot    # requests of the run that finds out how many fit into the time wanted
         self.quick = quick    # who takes part with --quick; None: the workload is left out then
         self.uses_all_cores = uses_all_cores
+        self.linger_ms = linger_ms  # "memory": read it then, with idle connections; else read the peak
 
     def warm_up(self):
         """Requests that are not counted: two on each connection, and a tenth of the pilot's."""
@@ -29,6 +30,8 @@ class Workload:
 
     def body_bytes_per_request(self):
         """What an honest client must have counted; the answer to an upload is the small one."""
+        if self.kind == "micro":
+            return 0
         if self.path.startswith("/bytes/"):
             return int(self.path.split("/")[2])
         return len("hello world\n")
@@ -42,6 +45,7 @@ MANY = ["floor-epoll", "il-task", "il-call", "wrk", "h2load", "curl-multi", "cur
 VERY_MANY = [name for name in MANY if name != "soup-async"]
 BULK = ["floor-blocking", "il-thread", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
 HELD = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+IDLE = ["floor-epoll", "il-call", "curl-multi", "curl-socket"]
 CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
            "go"]
 PACED = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
@@ -65,6 +69,8 @@ ALL = [
     Workload("held-10k", "10,000 requests in flight, answered a second after the last has come", HELD,
              path="/hold/10000/1000", connections=10_000, kind="memory",
              quick=["floor-epoll", "il-task", "curl-multi"]),
+    Workload("idle-10k", "10,000 idle connections, after all have been answered", IDLE, path="/hold/10000/100",
+             connections=10_000, kind="memory", linger_ms=400),
     Workload("across", "small GETs, one at a time, on one connection that two runtimes use in turn",
              ["il-same", "il-across"], quick=["il-same", "il-across"]),
 ] + [
@@ -72,5 +78,10 @@ ALL = [
              connections=64, runtimes=count, pilot=10000, uses_all_cores=True,
              quick=["il-own", "il-shared"] if count == 4 else None)
     for count in (2, 4, 16)
+] + [
+    Workload("runtime", "parts of a runtime, on one thread", ["il-yield", "il-timer", "il-spawn", "il-block-on"],
+             kind="micro", pilot=20000, quick=["il-yield", "il-timer", "il-spawn", "il-block-on"]),
+    Workload("threads", "parts of a runtime, between two threads", ["il-channel", "il-oneshot"],
+             kind="micro", pilot=20000, uses_all_cores=True, quick=["il-channel", "il-oneshot"]),
 ]
 BY_NAME = {workload.name: workload for workload in ALL}
