@@ -730,3 +730,71 @@ TEST(idle_connection_that_is_used_again_in_time_stays_open)
     CHECK_EQ(stats.connections_total, 1);
     stop();
 }
+
+static void send_often_without_allocating(void *arg)
+{
+    struct il_memory_use before, after;
+    struct il_request *request = arg;
+
+    for (int i = 0; i < 1100; i++) {
+        struct il_response *response;
+
+        if (i == 100) { /* warm */
+            il_memory_use(&before);
+        }
+        CHECK_OK(il_send(client, request, &response, &err));
+        CHECK_STR(il_response_body(response, NULL), "abc");
+        il_response_free(response);
+    }
+    il_memory_use(&after);
+    CHECK_EQ(after.allocation_count - before.allocation_count, 0);
+}
+
+TEST(request_on_a_warm_connection_allocates_nothing)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_request *request;
+    struct il_runtime *runtime;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_OK(il_request_new("GET", url("/id/abc"), &request, &err));
+    send_often_without_allocating(request); /* on a plain thread */
+    options.worker_count = 1;
+    CHECK_OK(il_runtime_new(&options, &runtime, &err));
+    CHECK_OK(il_block_on(runtime, send_often_without_allocating, request, &err));
+    il_runtime_drop(runtime);
+    il_request_free(request);
+    stop();
+}
+
+static void on_borrowed(void *arg, enum il_code code, struct il_response *response,
+                        const struct il_error *error)
+{
+    CHECK_EQ(code, IL_OK);
+    il_response_free(response);
+    atomic_fetch_add((_Atomic int *)arg, 1);
+}
+
+TEST(one_borrowed_request_serves_many_calls_at_once)
+{
+    struct il_call_options options = IL_CALL_OPTIONS_INIT;
+    struct il_request *request;
+    struct il_runtime *runtime;
+    _Atomic int count = 0;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_OK(il_runtime_new(NULL, &runtime, &err));
+    CHECK_OK(il_request_new("GET", url("/hello"), &request, &err));
+    options.runtime = runtime;
+    options.on_done = on_borrowed;
+    options.arg = &count;
+    options.borrows_request = true;
+    for (int i = 0; i < 50; i++) {
+        CHECK_OK(il_call_start(client, request, &options, NULL, &err));
+    }
+    CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(30000), NULL, &err));
+    CHECK_EQ(count, 50);
+    il_runtime_unref(runtime);
+    il_request_free(request);
+    stop();
+}

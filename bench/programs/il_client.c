@@ -160,7 +160,8 @@ static void slot_start_call(struct slot *slot)
     call.runtime = runtime;
     call.on_done = slot_on_done;
     call.arg = slot;
-    check(il_call_start(client, slot_make_request(slot), &call, NULL, &err), &err);
+    call.borrows_request = true;
+    check(il_call_start(client, slot->request, &call, NULL, &err), &err);
 }
 
 static void calls_on_last(void)
@@ -289,7 +290,7 @@ int main(int argc, char **argv)
     is_thread = options.mode == NULL || strcmp(options.mode, "thread") == 0;
     is_task = options.mode != NULL && strcmp(options.mode, "task") == 0;
     set_up(is_thread);
-    for (uint64_t i = 0; (is_thread || is_task) && i < options.connections; i++) {
+    for (uint64_t i = 0; i < options.connections; i++) {
         slots[i].request = slot_make_request(&slots[i]);
     }
     plan_init(&plan, &options);

@@ -192,6 +192,8 @@ struct il_call_options {
     struct il_runtime *runtime; /* where the call lives; NULL: the runtime we are on */
     il_call_fn *on_done;        /* required */
     void *arg;
+    bool borrows_request; /* the request stays yours; keep it as it is until on_done has been
+                           * called. One request may be in several calls at once */
 };
 
 #define IL_CALL_OPTIONS_INIT                                                                       \

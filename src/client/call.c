@@ -22,18 +22,41 @@ static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err
 
 /* ---- life ---- */
 
+/* A call with its response, used before or fresh from the allocator; all zero but the response. */
+static enum il_code call_alloc(struct il_client *client, struct il_call **ret_call,
+                               struct il_error *err)
+{
+    struct il_response *response;
+    struct il_call *call;
+
+    pool_take_spares(&client->pool, &call, &response);
+    if (call == NULL) {
+        call = il_malloc(sizeof(*call));
+    }
+    if (response == NULL) {
+        response = il_calloc(1, sizeof(*response));
+    }
+    if (call == NULL || response == NULL) {
+        il_free(call);
+        if (response != NULL) {
+            response_destroy(response);
+        }
+        return il_fail(err, IL_ENOMEM, "no memory for a call");
+    }
+    memset(call, 0, sizeof(*call));
+    response_reset(response, client);
+    call->response = response;
+    *ret_call = call;
+    return IL_OK;
+}
+
 static enum il_code call_new(struct il_client *client, const struct il_request *request,
                              struct il_loop *home, struct il_call **ret_call, struct il_error *err)
 {
-    struct il_call *call = il_calloc(1, sizeof(*call));
-    enum il_code code;
+    struct il_call *call = NULL;
+    enum il_code code = call_alloc(client, &call, err);
 
-    if (call == NULL) {
-        return il_fail(err, IL_ENOMEM, "no memory for a call");
-    }
-    code = response_new(client, &call->response, err);
     if (code != IL_OK) {
-        il_free(call);
         return code;
     }
     call->id = atomic_fetch_add_explicit(&call_id_last, 1, memory_order_relaxed) + 1;
@@ -69,6 +92,7 @@ struct il_call *call_ref(struct il_call *call)
 void call_unref(struct il_call *call)
 {
     uint32_t before = atomic_fetch_sub_explicit(&call->ref_count, 1, memory_order_acq_rel);
+    struct il_client *client;
 
     il_assert(before > 0);
     if (before > 1) {
@@ -82,8 +106,11 @@ void call_unref(struct il_call *call)
     il_response_free(call->response);
     il_free(call->source_buffer);
     (void)loop_unref(call->home);
-    (void)il_client_unref(call->client);
-    il_free(call);
+    client = call->client;
+    if (!pool_keep_call(&client->pool, call)) {
+        il_free(call);
+    }
+    (void)il_client_unref(client);
 }
 
 /* ---- time limits ---- */
@@ -199,7 +226,9 @@ static void call_let_go(struct il_call *call)
         client_discard(call->client, call->conn);
         call->conn = NULL;
     }
-    pool_remove_call(&call->client->pool, call);
+    if (il_list_is_linked(&call->pool_link)) { /* changed by our own loop only */
+        pool_remove_call(&call->client->pool, call);
+    }
 }
 
 static void call_finish(struct il_call *call)
@@ -411,7 +440,6 @@ static void call_begin(struct il_call *call)
     atomic_store(&call->started_ns, now_ns);
     call_set_phase(call, IL_PHASE_POOL_WAIT);
     loop_guest_add(call->home, &call->guest);
-    pool_add_call(&call->client->pool, call);
     call_acquire(call);
 }
 
@@ -634,7 +662,7 @@ enum il_code il_call_start(struct il_client *client, struct il_request *request,
         call->on_done = options->on_done;
         call->on_done_arg = options->arg;
         (void)call_ref(call); /* the user's */
-        call->owns_request = true;
+        call->owns_request = !options->borrows_request;
         rt_call_begins(home);
         if (!loop_post(home, &call->start_job)) {
             rt_call_is_refused(home);

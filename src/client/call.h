@@ -63,10 +63,11 @@ struct il_call {
     struct job wake_job; /* the pool's wake; queued once at a time, as is_woken says */
     struct job cancel_job;
     _Atomic bool cancel_requested;
-    struct il_call *wake_next; /* while the pool collects whom to wake */
-    struct pool_waiter waiter; /* with the pool's mutex held */
-    struct il_list pool_link;  /* likewise */
-    _Atomic int phase;         /* enum il_phase */
+    struct il_call *spare_next; /* while it is spare */
+    struct il_call *wake_next;  /* while the pool collects whom to wake */
+    struct pool_waiter waiter;  /* with the pool's mutex held */
+    struct il_list pool_link;   /* likewise */
+    _Atomic int phase;          /* enum il_phase */
     _Atomic uint64_t phase_since_ns;
     _Atomic uint64_t started_ns;
     _Atomic uint64_t conn_id; /* 0: none */

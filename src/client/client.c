@@ -183,8 +183,8 @@ void client_discard(struct il_client *client, struct conn *conn)
     conn_close(conn);
 }
 
-void client_give_back(struct il_client *client, struct conn *conn, bool is_reusable,
-                      uint64_t now_ns)
+void client_give_back(struct il_client *client, struct conn *conn, struct il_call *call,
+                      bool is_reusable, uint64_t now_ns)
 {
     uint64_t timeout_ns = client->pool.idle_timeout_ns;
     bool is_last_use = atomic_load(&client->use_count) == 0; /* nobody will ever take it */
@@ -195,7 +195,7 @@ void client_give_back(struct il_client *client, struct conn *conn, bool is_reusa
         return;
     }
     conn_rest_in_pool(conn, timeout_ns >= UINT64_MAX - now_ns ? TIMER_NEVER : now_ns + timeout_ns);
-    il_assert(pool_put(&client->pool, conn, now_ns));
+    il_assert(pool_put_after(&client->pool, conn, call, now_ns));
 }
 
 void il_client_stats(struct il_client *client, struct il_client_stats *ret_stats)

@@ -32,10 +32,10 @@ struct il_client {
 struct il_client *client_memory_ref(struct il_client *client);
 void client_memory_unref(struct il_client *client);
 
-/* A connection after a complete exchange: back to the pool if it is fit, else closed.
- * Thread: the loop that drives it. */
-void client_give_back(struct il_client *client, struct conn *conn, bool is_reusable,
-                      uint64_t now_ns);
+/* A connection after a complete exchange: back to the pool if it is fit, else closed. `call` is
+ * over too, unless it is NULL. Thread: the loop that drives it. */
+void client_give_back(struct il_client *client, struct conn *conn, struct il_call *call,
+                      bool is_reusable, uint64_t now_ns);
 
 /* Forget and close a connection, idle or not. Thread: whoever drives it or has claimed it. */
 void client_discard(struct il_client *client, struct conn *conn);
@@ -106,6 +106,7 @@ struct bound_stream; /* bound.c */
 
 struct il_response {
     struct il_client *client; /* a use */
+    struct il_response *spare_next;
     uint16_t status;
     uint8_t version_minor;
     char reason[H1_REASON_SIZE_MAX + 1];
@@ -126,6 +127,12 @@ struct il_response {
 
 enum il_code response_new(struct il_client *client, struct il_response **ret_response,
                           struct il_error *err);
+
+/* Make a response ready for use; `response` is zeroed or was used before. */
+void response_reset(struct il_response *response, struct il_client *client);
+
+/* Free the memory of one that nobody uses. */
+void response_destroy(struct il_response *response);
 
 /* Take over what the parser has read: status, reason, headers. */
 void response_take_head(struct il_response *response, struct h1_response *parser);

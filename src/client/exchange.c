@@ -16,7 +16,9 @@ bool exchange_adopt(struct il_call *call, struct conn *conn)
 {
     bool was_moved = conn->held.watch->poller != call->home->poller;
 
-    if (conn_adopt(conn, call->home, NULL) != IL_OK || !conn_is_fresh(conn)) {
+    /* A loop that has just polled would know of anything that came for a connection of its own. */
+    if (conn_adopt(conn, call->home, NULL) != IL_OK ||
+        ((was_moved || !loop_has_just_polled(call->home)) && !conn_is_fresh(conn))) {
         client_discard(call->client, conn);
         return false;
     }
@@ -269,7 +271,7 @@ static void exchange_complete(struct il_call *call, bool has_extra)
     call->response->timing.done_ns = loop_now_ns(call->home);
     call->response->state = RESPONSE_WHOLE;
     call->conn = NULL;
-    client_give_back(call->client, conn, is_reusable, loop_now_ns(call->home));
+    client_give_back(call->client, conn, call, is_reusable, loop_now_ns(call->home));
     call_succeed(call);
 }
 
@@ -443,7 +445,7 @@ static void reader_end(struct il_response *response, struct rt_place *place, boo
     response->timing.done_ns = loop_now_ns(place->loop);
     response->state = RESPONSE_ENDED;
     response->conn = NULL;
-    client_give_back(response->client, conn, conn->held.parser.is_reusable && !has_extra,
+    client_give_back(response->client, conn, NULL, conn->held.parser.is_reusable && !has_extra,
                      loop_now_ns(place->loop));
 }
 

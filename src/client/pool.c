@@ -73,8 +73,11 @@ void pool_init(struct pool *pool, const struct il_client_options *options)
     il_list_init(&pool->calls);
 }
 
+static void pool_free_spares(struct pool *pool);
+
 void pool_deinit(struct pool *pool)
 {
+    pool_free_spares(pool);
     il_assert(pool->connection_count == 0);
     il_assert(pool->waiter_count == 0);
     il_assert(pool->call_count == 0);
@@ -259,6 +262,9 @@ void pool_leave(struct pool *pool, struct il_call *call)
     struct pool_work work = { 0 };
     struct pool_origin *origin;
 
+    if (!pool->assigns && call->waiter.origin == NULL) {
+        return; /* nobody but the call's own loop changes that */
+    }
     sys_mutex_lock(&pool->mutex);
     origin = call->waiter.origin;
     if (origin != NULL) {
@@ -413,6 +419,11 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct 
     enum il_code code = IL_OK;
 
     sys_mutex_lock(&pool->mutex);
+    if (!il_list_is_linked(&call->pool_link)) {
+        il_list_push_back(&pool->calls, &call->pool_link);
+        pool->call_count++;
+        pool->requests_total++;
+    }
     origin = origin_get_locked(pool, key, &work);
     if (origin == NULL) {
         sys_mutex_unlock(&pool->mutex);
@@ -441,6 +452,14 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct 
 }
 
 /* ---- giving back ---- */
+
+static void call_unlink_locked(struct pool *pool, struct il_call *call)
+{
+    if (il_list_is_linked(&call->pool_link)) {
+        il_list_unlink(&call->pool_link);
+        pool->call_count--;
+    }
+}
 
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn)
 {
@@ -521,10 +540,18 @@ static void pool_trim_locked(struct pool *pool, struct pool_origin *origin, stru
 
 bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns)
 {
+    return pool_put_after(pool, conn, NULL, now_ns);
+}
+
+bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, uint64_t now_ns)
+{
     struct pool_work work = { 0 };
     struct pool_origin *origin;
 
     sys_mutex_lock(&pool->mutex);
+    if (call != NULL) {
+        call_unlink_locked(pool, call);
+    }
     origin = conn->origin;
     if (origin == NULL) { /* bound: its loop has closed it meanwhile */
         sys_mutex_unlock(&pool->mutex);
@@ -563,22 +590,77 @@ void pool_close_idle(struct pool *pool)
     work_do(&work);
 }
 
-/* ---- reports ---- */
+/* ---- spares ---- */
 
-void pool_add_call(struct pool *pool, struct il_call *call)
+void pool_take_spares(struct pool *pool, struct il_call **ret_call,
+                      struct il_response **ret_response)
 {
     sys_mutex_lock(&pool->mutex);
-    il_list_push_back(&pool->calls, &call->pool_link);
-    pool->call_count++;
-    pool->requests_total++;
+    *ret_call = pool->spare_calls;
+    if (*ret_call != NULL) {
+        pool->spare_calls = (*ret_call)->spare_next;
+        pool->spare_call_count--;
+    }
+    *ret_response = pool->spare_responses;
+    if (*ret_response != NULL) {
+        pool->spare_responses = (*ret_response)->spare_next;
+        pool->spare_response_count--;
+    }
     sys_mutex_unlock(&pool->mutex);
 }
+
+bool pool_keep_call(struct pool *pool, struct il_call *call)
+{
+    bool is_kept;
+
+    sys_mutex_lock(&pool->mutex);
+    is_kept = pool->spare_call_count < POOL_SPARE_MAX;
+    if (is_kept) {
+        call->spare_next = pool->spare_calls;
+        pool->spare_calls = call;
+        pool->spare_call_count++;
+    }
+    sys_mutex_unlock(&pool->mutex);
+    return is_kept;
+}
+
+bool pool_keep_response(struct pool *pool, struct il_response *response)
+{
+    bool is_kept;
+
+    sys_mutex_lock(&pool->mutex);
+    is_kept = pool->spare_response_count < POOL_SPARE_MAX;
+    if (is_kept) {
+        response->spare_next = pool->spare_responses;
+        pool->spare_responses = response;
+        pool->spare_response_count++;
+    }
+    sys_mutex_unlock(&pool->mutex);
+    return is_kept;
+}
+
+static void pool_free_spares(struct pool *pool)
+{
+    while (pool->spare_calls != NULL) {
+        struct il_call *call = pool->spare_calls;
+
+        pool->spare_calls = call->spare_next;
+        il_free(call);
+    }
+    while (pool->spare_responses != NULL) {
+        struct il_response *response = pool->spare_responses;
+
+        pool->spare_responses = response->spare_next;
+        response_destroy(response);
+    }
+}
+
+/* ---- reports ---- */
 
 void pool_remove_call(struct pool *pool, struct il_call *call)
 {
     sys_mutex_lock(&pool->mutex);
-    il_list_unlink(&call->pool_link);
-    pool->call_count--;
+    call_unlink_locked(pool, call);
     sys_mutex_unlock(&pool->mutex);
 }
 

@@ -21,6 +21,7 @@ struct il_call;
 struct il_loop;
 
 #define POOL_BUCKET_COUNT 256
+#define POOL_SPARE_MAX    1024 /* calls, and responses, that are kept for the next requests */
 #define POOL_SCAN_MAX     32 /* idle connections looked at for one that rests with the taker's loop */
 
 /* Everything that makes two connections different. */
@@ -67,6 +68,9 @@ struct pool {
     struct il_list connections; /* all of them, for reports */
     struct il_list calls;       /* all calls of the client, for reports */
     uint32_t idle_count, connection_count, waiter_count, call_count;
+    struct il_call *spare_calls;         /* done with, for the next ones; linked by spare_next */
+    struct il_response *spare_responses; /* likewise, with the memory of their headers and bodies */
+    uint32_t spare_call_count, spare_response_count;
     uint64_t requests_total, connections_total, reuses_total, moves_total, retries_total;
     bool assigns; /* bound driver */
     uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;
@@ -91,10 +95,11 @@ struct pool_got {
     struct pool_origin *origin; /* POOL_DIAL: where the place is counted */
 };
 
-/* Get a connection for `call`, whose home is `loop`. What the call got it must give back: a
- * connection with pool_put or pool_forget, a place with pool_opened or pool_forget_place, its place
- * in the queue with pool_leave (POOL_TAKEN includes that). With `is_fresh` no idle connection is
- * taken. IL_EPOOLFULL, IL_ENOMEM. Thread: the one that holds `loop`. */
+/* Get a connection for `call`, whose home is `loop`; from the first time on the call is on the
+ * pool's list, until pool_put or pool_remove_call takes it off. What the call got it must give
+ * back: a connection with pool_put or pool_forget, a place with pool_opened or pool_forget_place,
+ * its place in the queue with pool_leave (POOL_TAKEN includes that). With `is_fresh` no idle
+ * connection is taken. IL_EPOOLFULL, IL_ENOMEM. Thread: the one that holds `loop`. */
 enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct il_call *call,
                           struct il_loop *loop, bool is_fresh, struct pool_got *ret_got,
                           struct il_error *err);
@@ -115,11 +120,22 @@ bool pool_forget(struct pool *pool, struct conn *conn);
  * only). Thread: the one that held the connection. */
 bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns);
 
+/* As pool_put, and `call`, which it served, is over; once under the lock instead of twice. */
+bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, uint64_t now_ns);
+
 /* Close the connections that are idle now. */
 void pool_close_idle(struct pool *pool);
 
-void pool_add_call(struct pool *pool, struct il_call *call);
+/* Nothing if the call is not on the list. */
 void pool_remove_call(struct pool *pool, struct il_call *call);
+
+/* A call and a response that were used before, or NULL. Their content is as it was left. */
+void pool_take_spares(struct pool *pool, struct il_call **ret_call,
+                      struct il_response **ret_response);
+
+/* Keep them for the next request; false if there are enough: free them then. */
+bool pool_keep_call(struct pool *pool, struct il_call *call);
+bool pool_keep_response(struct pool *pool, struct il_response *response);
 void pool_count_retry(struct pool *pool);
 
 /* Assert that nobody sleeps while there is something to take. */

@@ -3,6 +3,27 @@
  * Threads: one at a time; see client.h. */
 #include "client/drivers.h"
 
+#define RESPONSE_BODY_KEPT_MAX 16384 /* bytes of memory that a spare response keeps for a body */
+
+void response_reset(struct il_response *response, struct il_client *client)
+{
+    struct il_headers headers = response->headers, trailers = response->trailers;
+    struct il_bytes body = response->body;
+
+    memset(response, 0, sizeof(*response));
+    headers_reset(&headers);
+    headers_reset(&trailers);
+    if (body.capacity > RESPONSE_BODY_KEPT_MAX) {
+        il_bytes_deinit(&body);
+    }
+    il_bytes_truncate(&body, 0);
+    response->headers = headers;
+    response->trailers = trailers;
+    response->body = body;
+    response->client = il_client_ref(client);
+    response->body_length = IL_LENGTH_UNKNOWN;
+}
+
 enum il_code response_new(struct il_client *client, struct il_response **ret_response,
                           struct il_error *err)
 {
@@ -11,17 +32,23 @@ enum il_code response_new(struct il_client *client, struct il_response **ret_res
     if (response == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for a response");
     }
-    response->client = il_client_ref(client);
-    headers_init(&response->headers);
-    headers_init(&response->trailers);
-    il_bytes_init(&response->body);
-    response->body_length = IL_LENGTH_UNKNOWN;
+    response_reset(response, client);
     *ret_response = response;
     return IL_OK;
 }
 
+void response_destroy(struct il_response *response)
+{
+    headers_deinit(&response->headers);
+    headers_deinit(&response->trailers);
+    il_bytes_deinit(&response->body);
+    il_free(response);
+}
+
 void il_response_free(struct il_response *response)
 {
+    struct il_client *client;
+
     if (response == NULL) {
         return;
     }
@@ -31,11 +58,11 @@ void il_response_free(struct il_response *response)
     if (response->stream != NULL) {
         bound_abandon(response);
     }
-    headers_deinit(&response->headers);
-    headers_deinit(&response->trailers);
-    il_bytes_deinit(&response->body);
-    (void)il_client_unref(response->client);
-    il_free(response);
+    client = response->client;
+    if (!pool_keep_response(&client->pool, response)) {
+        response_destroy(response);
+    }
+    (void)il_client_unref(client);
 }
 
 void response_take_head(struct il_response *response, struct h1_response *parser)

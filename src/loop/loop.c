@@ -153,6 +153,7 @@ static void loop_note(struct il_loop *loop, uint64_t now_ns)
 
 static void loop_on_held(struct il_loop *loop)
 {
+    loop->held.has_polled = false; /* not by this holder, not lately */
     loop->held.now_ns = sys_now_ns();
     loop_note(loop, loop->held.now_ns);
     atomic_store_explicit(&loop->shared.holder_kernel_id, sys_thread_self()->kernel_id,
@@ -396,6 +397,7 @@ static void loop_poll(struct il_loop *loop, uint64_t deadline_ns)
         atomic_store_explicit(&loop->shared.is_polling, false, memory_order_relaxed);
     }
     il_assert(count >= 0);
+    loop->held.has_polled = true;
     loop->held.event_index = 0;
     loop->held.event_count = count;
     loop->held.now_ns = sys_now_ns();
@@ -425,6 +427,13 @@ enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns)
     loop_poll(loop, deadline_ns);
     loop_dispatch_events(loop);
     return LOOP_HELD;
+}
+
+bool loop_has_just_polled(const struct il_loop *loop)
+{
+    return loop->held.has_polled && loop->held.event_count < LOOP_EVENTS_MAX &&
+           loop->held.event_index == loop->held.event_count &&
+           sys_now_ns() - loop->held.now_ns < LOOP_JUST_NS;
 }
 
 /* ---- guests and the end ---- */

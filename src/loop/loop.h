@@ -82,6 +82,7 @@ struct IL_CAPABILITY("loop") il_loop {
         struct epoll_event events[LOOP_EVENTS_MAX];
         int event_index, event_count;
         uint64_t now_ns;  /* read once a turn */
+        bool has_polled;  /* since it was last taken hold of */
         bool must_return; /* a job of this turn wants the holder back: do not sleep in the poll */
         bool is_ending;   /* loop_end is under way: nobody may take over, user code runs in place */
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
@@ -194,6 +195,11 @@ static inline uint64_t loop_now_ns(const struct il_loop *loop)
 {
     return loop->held.now_ns;
 }
+
+/* Did the last poll, no longer than LOOP_JUST_NS ago, hand out every event there was? Then what the
+ * loop knows of its sockets is as good as asking each of them. Thread: the holder. */
+#define LOOP_JUST_NS ((uint64_t)LOOP_NS_PER_MS)
+bool loop_has_just_polled(const struct il_loop *loop);
 
 void loop_guest_add(struct il_loop *loop, struct loop_guest *guest) IL_ON_LOOP(loop);
 void loop_guest_remove(struct loop_guest *guest);
