@@ -97,7 +97,7 @@ static enum il_code actor_init(struct actor *actor, enum il_runtime_kind kind,
         }
     }
     if (code != IL_OK) {
-        actor->runtime = il_runtime_drop(actor->runtime);
+        actor_drop_runtime(actor);
     }
     return code;
 }

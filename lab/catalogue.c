@@ -10,50 +10,125 @@ static const struct cause *const causes[] = {
     &cause_seed,
 };
 
-static const struct solution *const solutions[] = {
-    &solution_shared,
-    &solution_interloop,
+/* The columns, and the order of the expectations below. */
+enum column { SHARED, SINGLE, PER_RUNTIME, FACTORY, PROXY, CHANNEL, INTERLOOP, COLUMN_COUNT };
+
+static const struct solution *const solutions[COLUMN_COUNT] = {
+    [SHARED] = &solution_shared,
+    [SINGLE] = &solution_single,
+    [PER_RUNTIME] = &solution_per_runtime,
+    [FACTORY] = &solution_factory,
+    [PROXY] = &solution_proxy,
+    [CHANNEL] = &solution_channel,
+    [INTERLOOP] = &solution_interloop,
 };
 
-/* In the order of the lists above. */
-static const struct expectation expectations[LAB_COUNT(causes)][LAB_COUNT(solutions)] = {
+/* Why a whole class of solutions is untouched by what happens to A. */
+#define OWNS_NOTHING                                                                               \
+    {                                                                                              \
+        LAB_OK, "A owns no connection: the runtime that does the I/O for everybody is untouched"   \
+    }
+#define SHARES_NOTHING                                                                             \
+    {                                                                                              \
+        LAB_OK, "B has a client and connections of its own; A's are nothing to it"                 \
+    }
+
+static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = {
     { /* parked */
-      { LAB_HUNG, "B's request is handed to A's loop, which drives the connection, and no thread "
-                  "drives that loop" },
-      { LAB_OK, "B's loop takes the idle connection over and drives it itself" } },
+      [SHARED] = { LAB_HUNG, "B's request is handed to A's loop, which drives the connection, and "
+                             "no thread drives that loop" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "B's loop takes the idle connection over and drives it itself" } },
     { /* parked-between */
-      { LAB_OK,
-        "The loop that waits is the one that drives the connection: in the next il_block_on "
-        "it finds the connection closed before anything was written, and sends on a new "
-        "one; what hangs in such programs is another runtime's connection, see `parked`" },
-      { LAB_OK, "A connection is looked at before it is reused; a dead one is replaced" } },
+      [SHARED] = { LAB_OK, "The loop that waits is the one that drives the connection: in the next "
+                           "il_block_on it finds the connection closed before anything was "
+                           "written, and sends on a new one. What hangs in such programs is the "
+                           "connection of another runtime, see `parked`" },
+      [SINGLE] = { LAB_OK, "The single runtime is never parked: it sees the connection close" },
+      [PER_RUNTIME] = { LAB_OK, "As with one shared client: there is only one runtime" },
+      [FACTORY] = { LAB_OK, "As with one shared client: there is only one runtime" },
+      [PROXY] = { LAB_OK, "The owner is never parked: it sees the connection close" },
+      [CHANNEL] = { LAB_OK, "The owner is never parked: it sees the connection close" },
+      [INTERLOOP] = { LAB_OK, "A connection is looked at before it is reused; a dead one is "
+                              "replaced" } },
     { /* dropped-idle */
-      { LAB_OK, "Dropping A closes its connection and takes it out of the pool: B opens its own" },
-      { LAB_OK, "An idle connection belongs to no runtime: it outlives A" } },
+      [SHARED] = { LAB_OK, "Dropping A closes its connection and takes it out of the pool: B opens "
+                           "its own" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "An idle connection belongs to no runtime: it outlives A" } },
     { /* dropped-in-flight */
-      { LAB_ERROR, "A's loop drove the connection; with A the connection goes, and with it B's "
-                   "request" },
-      { LAB_OK, "B's own loop drives the connection; A has no part in it" } },
+      [SHARED] = { LAB_ERROR, "A's loop drove the connection; with A the connection goes, and with "
+                              "it B's request" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "B's own loop drives the connection; A has no part in it" } },
     { /* busy */
-      { LAB_STARVED, "B's request lies in the mailbox of A's loop, whose thread is stuck in user "
-                     "code" },
-      { LAB_OK, "B takes the idle connection from A's loop without A's help" } },
+      [SHARED] = { LAB_STARVED,
+                   "B's request lies in the mailbox of A's loop, whose thread is stuck "
+                   "in user code" },
+      [SINGLE] = { LAB_STARVED, "The runtime that everybody uses is the one that is stuck" },
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = { LAB_STARVED, "The owner is the one that is stuck: the request lies with it" },
+      [CHANNEL] = { LAB_STARVED, "The actor's runtime is the one that is stuck: the request lies "
+                                 "in the queue" },
+      [INTERLOOP] = { LAB_OK, "B takes the idle connection from A's loop without A's help" } },
     { /* handed-over */
-      { LAB_HUNG, "The pool assigns A's connection to B's waiter; A's loop drives it, and is "
-                  "parked" },
-      { LAB_OK, "B's waiter is woken, takes the connection, and drives it itself" } },
+      [SHARED] = { LAB_HUNG, "The pool assigns A's connection to B's waiter; A's loop drives it, "
+                             "and is parked" },
+      [SINGLE] = { LAB_OK, "The connection that becomes free belongs to the runtime that serves "
+                           "everybody, and that goes on running" },
+      [PER_RUNTIME] = { LAB_OK, "B's client knows nothing of A's connection; its own comes about "
+                                "when the handshake no longer stalls, up to a second later" },
+      [FACTORY] = { LAB_OK, "B's client knows nothing of A's connection; its own comes about when "
+                            "the handshake no longer stalls, up to a second later" },
+      [PROXY] = { LAB_OK, "The connection that becomes free belongs to the owner, which goes on "
+                          "running" },
+      [CHANNEL] = { LAB_OK, "The connection that becomes free belongs to the owner, which goes on "
+                            "running" },
+      [INTERLOOP] = { LAB_OK, "B's waiter is woken, takes the connection, and drives it itself" } },
     { /* leftovers */
-      { LAB_HUNG, "Each of the eight is given to a request of B's, and each needs A's loop, which "
-                  "is parked; the ninth request opens a connection of B's own" },
-      { LAB_OK, "Each leftover moves to B's loop when it is taken" } },
+      [SHARED] = { LAB_HUNG, "Each of the eight is given to a request of B's, and each needs A's "
+                             "loop, which is parked; the ninth request opens a connection of B's "
+                             "own" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "Each leftover moves to B's loop when it is taken" } },
     { /* dropped-mid-body */
-      { LAB_WRONG, "When A is dropped, the body that its loop delivers ends, cut short and without "
-                   "an error" },
-      { LAB_OK, "B reads from the connection itself, to its end" } },
+      [SHARED] = { LAB_WRONG, "When A is dropped, the body that its loop delivers ends, cut short "
+                              "and without an error" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "B reads from the connection itself, to its end" } },
     { /* seed */
-      { LAB_OK, "Each of the three drops its runtime only when its own requests are answered, and "
-                "what is idle then is closed; so nothing is left to wait for" },
-      { LAB_OK, "Nobody depends on the short-lived runtimes" } },
+      [SHARED] = { LAB_OK, "Each of the three drops its runtime only when its own requests are "
+                           "answered, and what is idle then is closed; so nothing is left to wait "
+                           "for" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = { LAB_OK, "Each runtime has a client of its own; what the three drop is "
+                                "nothing to the global one" },
+      [FACTORY] = { LAB_OK, "Each runtime has a client of its own; what the three drop is nothing "
+                            "to the global one" },
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "Nobody depends on the short-lived runtimes" } },
 };
 
 size_t catalogue_cause_count(void)

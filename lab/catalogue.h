@@ -17,6 +17,11 @@ extern const struct cause cause_dropped_mid_body;
 extern const struct cause cause_seed;
 
 extern const struct solution solution_shared;
+extern const struct solution solution_single;
+extern const struct solution solution_per_runtime;
+extern const struct solution solution_factory;
+extern const struct solution solution_proxy;
+extern const struct solution solution_channel;
 extern const struct solution solution_interloop;
 
 /* Rows and columns, in the order in which they are shown. */

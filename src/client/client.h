@@ -49,6 +49,7 @@ struct client_call_report {
     struct il_watch_request view; /* all but verdict, stamp and links */
     uint64_t home_loop_id;
     uint64_t phase_since_ns;
+    uint64_t task_id;   /* that waits; 0: a thread or a callback */
     const void *client; /* for comparing only */
 };
 
@@ -71,6 +72,9 @@ struct client_reporter {
 /* Tell of every call and connection of the client. Thread: any. */
 void client_report(struct il_client *client, uint64_t now_ns,
                    const struct client_reporter *reporter);
+
+/* Fill in method, host, port and path. */
+void client_describe_request(const struct il_request *request, struct il_watch_request *view);
 
 /* ---- requests ---- */
 

@@ -30,6 +30,14 @@ static void copy_path(char *to, size_t size, const char *path_and_query)
     (void)snprintf(to, size, "%.*s", (int)il_min_u64(length, size), path_and_query);
 }
 
+void client_describe_request(const struct il_request *request, struct il_watch_request *view)
+{
+    copy_text(view->method, sizeof(view->method), request->method);
+    copy_text(view->host, sizeof(view->host), request->url.host);
+    view->port = request->url.port;
+    copy_path(view->path, sizeof(view->path), request->url.path_and_query);
+}
+
 static void report_call(struct il_client *client, struct il_call *call, uint64_t now_ns,
                         struct client_call_report *copy)
 {
@@ -38,10 +46,7 @@ static void report_call(struct il_client *client, struct il_call *call, uint64_t
     memset(copy, 0, sizeof(*copy));
     view->id = call->id;
     copy_text(view->client, sizeof(view->client), client->name);
-    copy_text(view->method, sizeof(view->method), call->request->method);
-    copy_text(view->host, sizeof(view->host), call->request->url.host);
-    view->port = call->request->url.port;
-    copy_path(view->path, sizeof(view->path), call->request->url.path_and_query);
+    client_describe_request(call->request, view);
     if (call->party != NULL) {
         rt_party_describe(call->party, view->waiter, sizeof(view->waiter));
     } else {
@@ -53,6 +58,7 @@ static void report_call(struct il_client *client, struct il_call *call, uint64_t
     view->age_ms = ms_since(now_ns, atomic_load(&call->started_ns));
     view->connection_id = atomic_load(&call->conn_id);
     copy->home_loop_id = call->home->id;
+    copy->task_id = atomic_load(&call->task_id);
     copy->client = client;
 }
 

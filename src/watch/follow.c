@@ -8,14 +8,13 @@
 
 #define WATCH_STUCK_MS 20
 
-static uint64_t stamp_add(uint64_t stamp, uint64_t value)
+uint64_t watch_stamp_add(uint64_t stamp, uint64_t value)
 {
     return (stamp ^ value) * 1099511628211u; /* FNV-1a, by words */
 }
 
-IL_PRINTF(6, 7)
-static void add_link(struct il_watch_request *view, const char *what, const char *who,
-                     const char *state, uint64_t since_ms, const char *format, ...)
+void watch_add_link(struct il_watch_request *view, const char *what, const char *who,
+                    const char *state, uint64_t since_ms, const char *format, ...)
 {
     struct il_watch_link *link;
     va_list args;
@@ -55,7 +54,7 @@ static const struct client_conn_report *find_conn(const struct watch_world *worl
 
 /* ---- the loop: does it act? ---- */
 
-static enum il_verdict judge_loop(const struct watch_loop *loop)
+enum il_verdict watch_judge_loop(const struct watch_loop *loop)
 {
     if (loop == NULL || strcmp(loop->view.state, "ended") == 0 ||
         strcmp(loop->view.state, "not driven") == 0) {
@@ -74,46 +73,49 @@ static void describe_loop(struct il_watch_request *view, const struct watch_loop
 
     (void)snprintf(who, sizeof(who), "loop '%s'", it->name);
     if (strcmp(it->state, "not driven") == 0 && loop->is_thread_loop) {
-        add_link(view, "loop", who, it->state, it->since_ms,
-                 "the private loop of a plain thread runs only while that thread waits in the "
-                 "library");
+        watch_add_link(
+            view, "loop", who, it->state, it->since_ms,
+            "the private loop of a plain thread runs only while that thread waits in the "
+            "library");
     } else if (strcmp(it->state, "not driven") == 0) {
-        add_link(view, "loop", who, it->state, it->since_ms,
-                 "current-thread runtime '%s' runs only inside il_block_on, and no thread is there",
-                 it->runtime);
+        watch_add_link(
+            view, "loop", who, it->state, it->since_ms,
+            "current-thread runtime '%s' runs only inside il_block_on, and no thread is there",
+            it->runtime);
     } else if (strcmp(it->state, "in user code") == 0) {
-        add_link(view, "loop", who, it->state, it->since_ms,
-                 "its thread has not come back from user code; nothing else runs on this loop");
+        watch_add_link(
+            view, "loop", who, it->state, it->since_ms,
+            "its thread has not come back from user code; nothing else runs on this loop");
     } else {
-        add_link(view, "loop", who, it->state, it->since_ms, "it acts on whatever comes");
+        watch_add_link(view, "loop", who, it->state, it->since_ms, "it acts on whatever comes");
     }
 }
 
 /* The loop, the task that keeps it, and the thread that has it. */
-static enum il_verdict follow_loop(const struct watch_world *world, struct il_watch_request *view,
-                                   uint64_t loop_id)
+enum il_verdict watch_follow_loop(const struct watch_world *world, struct il_watch_request *view,
+                                  uint64_t loop_id)
 {
     const struct watch_loop *loop = find_loop(world, loop_id);
-    enum il_verdict verdict = judge_loop(loop);
+    enum il_verdict verdict = watch_judge_loop(loop);
     char who[64];
 
     if (loop == NULL) {
-        add_link(view, "loop", "a loop that has ended", "gone", 0, "its runtime was dropped");
+        watch_add_link(view, "loop", "a loop that has ended", "gone", 0, "its runtime was dropped");
         return verdict;
     }
-    view->stamp = stamp_add(view->stamp, loop->view.turn_count);
+    view->stamp = watch_stamp_add(view->stamp, loop->view.turn_count);
     describe_loop(view, loop);
     if (verdict == IL_VERDICT_STARVED && loop->task[0] != '\0') {
         (void)snprintf(who, sizeof(who), "task '%s'", loop->task);
-        add_link(view, "task", who, "in user code", loop->view.since_ms,
-                 "it goes on if this code returns, and not before");
+        watch_add_link(view, "task", who, "in user code", loop->view.since_ms,
+                       "it goes on if this code returns, and not before");
     }
     if (verdict != IL_VERDICT_LIVE && loop->view.thread_id != 0) {
         (void)snprintf(who, sizeof(who), "thread %d", loop->view.thread_id);
-        add_link(view, "thread", who, verdict == IL_VERDICT_HUNG ? "elsewhere" : "blocked or busy",
-                 loop->view.since_ms, "%s%s",
-                 verdict == IL_VERDICT_HUNG ? "it drove the loop last; it " : "it ",
-                 loop->view.thread);
+        watch_add_link(
+            view, "thread", who, verdict == IL_VERDICT_HUNG ? "elsewhere" : "blocked or busy",
+            loop->view.since_ms, "%s%s",
+            verdict == IL_VERDICT_HUNG ? "it drove the loop last; it " : "it ", loop->view.thread);
     }
     return verdict;
 }
@@ -128,16 +130,19 @@ static void describe_socket(struct il_watch_request *view, const struct client_c
     (void)snprintf(who, sizeof(who), "local port %u to %.32s:%u", it->local_port, it->host,
                    it->port);
     if (it->bytes_unread > 0) {
-        add_link(view, "socket", who, "unread response", 0,
-                 "the kernel has %u bytes of the server's that nobody has read", it->bytes_unread);
+        watch_add_link(view, "socket", who, "unread response", 0,
+                       "the kernel has %u bytes of the server's that nobody has read",
+                       it->bytes_unread);
     } else if (!conn->is_exchanging) {
-        add_link(view, "socket", who, "never written", 0,
-                 "the request still lies in the loop's mailbox; the kernel has seen none of it");
+        watch_add_link(
+            view, "socket", who, "never written", 0,
+            "the request still lies in the loop's mailbox; the kernel has seen none of it");
     } else if (it->bytes_unsent > 0) {
-        add_link(view, "socket", who, "unsent bytes", 0,
-                 "%u bytes of the request are not acknowledged by the server", it->bytes_unsent);
+        watch_add_link(view, "socket", who, "unsent bytes", 0,
+                       "%u bytes of the request are not acknowledged by the server",
+                       it->bytes_unsent);
     } else {
-        add_link(view, "socket", who, "nothing to read", 0, "the server has not answered");
+        watch_add_link(view, "socket", who, "nothing to read", 0, "the server has not answered");
     }
 }
 
@@ -149,20 +154,20 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
 
     (void)snprintf(who, sizeof(who), "connection %llu to %.32s:%u",
                    (unsigned long long)conn->view.id, conn->view.host, conn->view.port);
-    view->stamp = stamp_add(view->stamp, conn->view.id);
-    view->stamp = stamp_add(view->stamp, conn->view.bytes_unread);
-    view->stamp = stamp_add(view->stamp, conn->view.bytes_unsent);
-    add_link(view, "connection", who, conn->is_bound ? "bound" : conn->view.state,
-             conn->view.since_ms,
-             conn->is_bound ? "it belongs to loop '%s', which opened it; nobody else may drive it"
-                            : "it is driven by loop '%s', which waits for it",
-             conn->view.driver);
+    view->stamp = watch_stamp_add(view->stamp, conn->view.id);
+    view->stamp = watch_stamp_add(view->stamp, conn->view.bytes_unread);
+    view->stamp = watch_stamp_add(view->stamp, conn->view.bytes_unsent);
+    watch_add_link(
+        view, "connection", who, conn->is_bound ? "bound" : conn->view.state, conn->view.since_ms,
+        conn->is_bound ? "it belongs to loop '%s', which opened it; nobody else may drive it"
+                       : "it is driven by loop '%s', which waits for it",
+        conn->view.driver);
     describe_socket(view, conn);
-    verdict = follow_loop(world, view, conn->loop_id);
+    verdict = watch_follow_loop(world, view, conn->loop_id);
     if (verdict == IL_VERDICT_LIVE) {
         (void)snprintf(who, sizeof(who), "%.48s:%u", conn->view.host, conn->view.port);
-        add_link(view, "server", who, "has not answered", view->phase_ms,
-                 "the network, or the server, has to act next");
+        watch_add_link(view, "server", who, "has not answered", view->phase_ms,
+                       "the network, or the server, has to act next");
     }
     return verdict;
 }
@@ -172,7 +177,7 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
 static enum il_verdict judge_holder(const struct watch_world *world,
                                     const struct client_conn_report *conn)
 {
-    return conn->loop_id == 0 ? IL_VERDICT_LIVE : judge_loop(find_loop(world, conn->loop_id));
+    return conn->loop_id == 0 ? IL_VERDICT_LIVE : watch_judge_loop(find_loop(world, conn->loop_id));
 }
 
 /* Any one of them that becomes free will do, so the most lively one decides. */
@@ -198,10 +203,10 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
         }
     }
     if (best == NULL) {
-        return follow_loop(world, view, call->home_loop_id);
+        return watch_follow_loop(world, view, call->home_loop_id);
     }
-    add_link(view, "pool", view->client, "no free connection", view->phase_ms,
-             "%u connections are in use; the most lively one is shown", count);
+    watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
+                   "%u connections are in use; the most lively one is shown", count);
     (void)follow_conn(world, view, best);
     return best_verdict;
 }
@@ -215,12 +220,12 @@ void watch_follow(const struct watch_world *world, struct client_call_report *ca
     char who[64];
 
     view->link_count = 0;
-    view->stamp = stamp_add(14695981039346656037u, view->id);
-    view->stamp = stamp_add(view->stamp, (uint64_t)view->phase);
-    view->stamp = stamp_add(view->stamp, call->phase_since_ns);
+    view->stamp = watch_stamp_add(14695981039346656037u, view->id);
+    view->stamp = watch_stamp_add(view->stamp, (uint64_t)view->phase);
+    view->stamp = watch_stamp_add(view->stamp, call->phase_since_ns);
     (void)snprintf(who, sizeof(who), "%.15s %.44s", view->method, view->path);
-    add_link(view, "request", who, il_phase_name(view->phase), view->phase_ms,
-             "%s waits for the response", view->waiter);
+    watch_add_link(view, "request", who, il_phase_name(view->phase), view->phase_ms,
+                   "%s waits for the response", view->waiter);
     switch (view->phase) {
     case IL_PHASE_DONE:
         view->verdict = IL_VERDICT_LIVE;
@@ -230,12 +235,12 @@ void watch_follow(const struct watch_world *world, struct client_call_report *ca
         break;
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
-        view->verdict = follow_loop(world, view, call->home_loop_id);
+        view->verdict = watch_follow_loop(world, view, call->home_loop_id);
         break;
     default:
         conn = find_conn(world, view->connection_id);
         view->verdict = conn != NULL ? follow_conn(world, view, conn)
-                                     : follow_loop(world, view, call->home_loop_id);
+                                     : watch_follow_loop(world, view, call->home_loop_id);
         break;
     }
 }

@@ -1,9 +1,9 @@
 /* snapshot.c: looking at everything that waits or is waited for, one lock after the other.
  *
  * Locks, in this order: the registry of clients, then a pool's; the registry of loops, then a
- * loop's list of tasks. Under them things are copied, and sockets are asked how much lies in them:
- * whoever closes a socket takes it off the pool's list first, so its number is still its own.
- * Threads: any. */
+ * loop's list of tasks; the registry of src/share, then one object's. Under them things are copied,
+ * and sockets are asked how much lies in them: whoever closes a socket takes it off the pool's list
+ * first, so its number is still its own. Threads: any. */
 #include <stdio.h>
 
 #include "client/client.h"
@@ -58,6 +58,25 @@ static void snapshot_client(struct il_client *client, void *arg)
     struct client_reporter reporter = { snapshot_call, snapshot_conn, world };
 
     client_report(client, world->now_ns, &reporter);
+}
+
+/* ---- requests that were handed over ---- */
+
+static void count_pending(const struct share_pending *pending, void *arg)
+{
+    struct watch_world *world = arg;
+
+    world->handed.count++;
+}
+
+static void snapshot_pending(const struct share_pending *pending, void *arg)
+{
+    struct watch_world *world = arg;
+    struct watch_handed *copy = table_add(&world->handed);
+
+    if (copy != NULL) {
+        watch_copy_pending(pending, world->now_ns, copy);
+    }
 }
 
 /* ---- loops ---- */
@@ -160,18 +179,22 @@ enum il_code watch_world_init(struct watch_world *world)
     memset(world, 0, sizeof(*world));
     world->now_ns = sys_now_ns();
     client_for_each(count_client, world);
+    share_for_each_pending(count_pending, world);
     world->loops.count = loop_count_live();
     if (!table_alloc(&world->calls, sizeof(struct client_call_report)) ||
         !table_alloc(&world->conns, sizeof(struct client_conn_report)) ||
-        !table_alloc(&world->loops, sizeof(struct watch_loop))) {
+        !table_alloc(&world->loops, sizeof(struct watch_loop)) ||
+        !table_alloc(&world->handed, sizeof(struct watch_handed))) {
         watch_world_deinit(world);
         return IL_ENOMEM;
     }
+    share_for_each_pending(snapshot_pending, world); /* before the calls they are sent by */
     client_for_each(snapshot_client, world);
     loop_for_each(snapshot_loop, world);
     table_seal(&world->calls);
     table_seal(&world->conns);
     table_seal(&world->loops);
+    table_seal(&world->handed);
     for (size_t i = 0; i < world->loops.count; i++) {
         struct il_watch_loop *view = &watch_loop_at(world, i)->view;
 
@@ -188,4 +211,5 @@ void watch_world_deinit(struct watch_world *world)
     il_free(world->calls.items);
     il_free(world->conns.items);
     il_free(world->loops.items);
+    il_free(world->handed.items);
 }

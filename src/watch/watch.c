@@ -36,7 +36,13 @@ enum il_code il_watch_requests(struct il_watch_request *requests, size_t count_m
         watch_follow(&world, call);
         requests[i] = call->view;
     }
-    *ret_count = world.calls.count;
+    for (size_t i = 0; i < world.handed.count && world.calls.count + i < count_max; i++) {
+        struct watch_handed *handed = watch_handed_at(&world, i);
+
+        watch_follow_handed(&world, handed);
+        requests[world.calls.count + i] = handed->view;
+    }
+    *ret_count = world.calls.count + world.handed.count;
     watch_world_deinit(&world);
     return IL_OK;
 }
