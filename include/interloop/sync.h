@@ -197,13 +197,14 @@ IL_API IL_MUST_USE enum il_code il_mutex_new(const char *name, struct il_mutex *
 
 IL_API struct il_mutex *il_mutex_ref(struct il_mutex *mutex); /* Thread: any. Since 0.1. */
 
-/* Returns NULL; NULL is allowed. Thread: any. Since 0.1. */
+/* A mutex that is locked lives on until it is unlocked. Returns NULL; NULL is allowed. Thread: any.
+ * Since 0.1. */
 IL_API struct il_mutex *il_mutex_unref(struct il_mutex *mutex);
 
 /* Lock. The holder is the calling task, in whatever thread it goes on, or outside of tasks the
- * calling thread. IL_EDEADLOCK: the caller holds it already, or the task that held it has ended
- * without unlocking. When the lock could not be had, the message names the holder. Thread: any.
- * Since 0.1. */
+ * calling thread. IL_EDEADLOCK: the caller holds it already; or its holder has ended, without
+ * having unlocked it, before or while the caller waited. When the lock could not be had, the
+ * message names the holder. Thread: any. Since 0.1. */
 IL_API IL_MUST_USE enum il_code il_mutex_lock(struct il_mutex *mutex, uint64_t deadline_ns,
                                               struct il_error *err);
 
@@ -219,6 +220,7 @@ struct il_mutex_stats {
     char holder[IL_TASK_NAME_SIZE]; /* the task's name, or "thread 1234"; "" if not locked */
     uint64_t since_ns;              /* when it was locked (il_now_ns); 0 if not locked */
     uint32_t waiters;
+    bool is_abandoned; /* the holder has ended without unlocking: it will never be unlocked */
 };
 
 /* One consistent look at the mutex: who has it, and since when. Thread: any. Since 0.1. */

@@ -33,6 +33,7 @@ static void thread_on_exit(void *context)
 {
     struct rt_thread *thread = context;
 
+    party_end_holds(&thread->party);
     if (thread->fork_generation == sys_fork_generation()) {
         thread_loop_end(thread);
     } else {
@@ -67,6 +68,7 @@ struct rt_thread *rt_thread(void)
     thread->party.job.run = thread_on_woken;
     timer_init(&thread->party.timer, party_on_overdue);
     thread->party.free = thread_free;
+    party_init_holds(&thread->party);
     thread->fork_generation = sys_fork_generation();
     self->context = thread;
     self->on_exit = thread_on_exit;
@@ -167,6 +169,47 @@ void party_on_overdue(struct timer *timer)
         il_assert_on_loop(party->loop);
         loop_push(party->loop, &party->job);
     } /* else somebody woke it, and the job is on its way */
+}
+
+struct party *party_current(void)
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (thread == NULL) {
+        return NULL;
+    }
+    return thread->task != NULL ? &thread->task->party : &thread->party;
+}
+
+const char *party_task_name(const struct party *party)
+{
+    return party->is_task ? il_container_of(party, const struct il_task, party)->name : NULL;
+}
+
+void party_init_holds(struct party *party)
+{
+    il_list_init(&party->holds);
+}
+
+void party_end_holds(struct party *party)
+{
+    struct il_list *node;
+
+    while ((node = il_list_pop_front(&party->holds)) != NULL) {
+        struct party_hold *hold = il_container_of(node, struct party_hold, link);
+
+        hold->on_party_end(hold);
+    }
+}
+
+void party_hold_add(struct party *party, struct party_hold *hold)
+{
+    il_list_push_back(&party->holds, &hold->link);
+}
+
+void party_hold_remove(struct party_hold *hold)
+{
+    il_list_unlink(&hold->link);
 }
 
 /* ---- passing the gate ---- */

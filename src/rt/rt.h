@@ -27,6 +27,8 @@ struct party {
     bool is_overdue; /* the timer fired */
     void (*free)(struct party *party);
 
+    struct il_list holds; /* struct party_hold.link; touched by the party itself only */
+
     /* for reports: what it waits for and since when; NULL while it runs. Static text. */
     _Atomic(const char *) waits_for;
     _Atomic uint64_t waits_since_ns;
@@ -44,6 +46,23 @@ struct party *party_unref(struct party *party);
 /* Wake it, or let its next wait return at once. Thread: any; the caller has a reference, or is sure
  * that the party is still inside the wait. */
 void party_wake(struct party *party);
+
+/* The task or, outside of tasks, the thread that is running here; NULL when out of memory. Needs
+ * not pass the gate. */
+struct party *party_current(void);
+
+/* The task's name; NULL if the party is a thread. As long as the party. */
+const char *party_task_name(const struct party *party);
+
+/* Something that a party has and cannot take with it when it ends, such as a lock. */
+struct party_hold {
+    struct il_list link;
+    void (*on_party_end)(struct party_hold *hold); /* unlinked before the call; must not wait */
+};
+
+/* Thread: the party itself, in user code or in the library. */
+void party_hold_add(struct party *party, struct party_hold *hold);
+void party_hold_remove(struct party_hold *hold);
 
 /* ---- being in the library ---- */
 

@@ -27,6 +27,7 @@ static void task_free(struct party *party)
 
     il_assert(!il_list_is_linked(&task->link));
     il_assert(il_list_is_empty(&task->locked.joiners));
+    il_assert(il_list_is_empty(&task->party.holds));
     sys_mutex_deinit(&task->locked.mutex);
     (void)loop_unref(task->party.loop);
     (void)il_runtime_unref(task->home->runtime);
@@ -57,6 +58,7 @@ enum il_code task_new(struct rt_loop *home, struct stack_cache *cache, const cha
     task->party.job.run = task_on_ready;
     task->party.is_task = true;
     task->party.free = task_free;
+    party_init_holds(&task->party);
     timer_init(&task->party.timer, party_on_overdue);
     atomic_init(&task->party.ref_count, 1);
     il_list_init(&task->link);
@@ -152,6 +154,7 @@ static void task_on_finished(struct il_task *task, struct stack_cache *stacks)
     struct rt_loop *home = task->home;
 
     fiber_deinit(&task->fiber, stacks);
+    party_end_holds(&task->party);
     sys_mutex_lock(&home->locked.mutex);
     il_list_unlink(&task->link);
     sys_mutex_unlock(&home->locked.mutex);

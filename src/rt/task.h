@@ -54,6 +54,10 @@ struct rt_thread *rt_thread(void);
 /* The calling thread's private loop, made on first use. */
 enum il_code rt_thread_loop(struct rt_thread *thread, struct il_error *err);
 
+/* Make the party's list of what it holds; at its end tell all that is still on it. */
+void party_init_holds(struct party *party);
+void party_end_holds(struct party *party);
+
 /* A party's timer fires here. */
 void party_on_overdue(struct timer *timer);
 

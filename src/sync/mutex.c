@@ -1,60 +1,40 @@
 /* mutex.c: a lock that tasks and threads of any runtime can wait for.
  *
- * Owns: who holds it and since when. The holder is a task (with a reference, so that another task
- *   is never taken for it) or, outside of tasks, a thread.
+ * Owns: who holds it and since when. The holder is a party: a task or, outside of tasks, a thread.
+ *   A party that ends while it holds the lock *abandons* it: nobody can unlock it any more, so all
+ *   who wait for it, and who come later, are told so.
  * Threads: any. locked.mutex is a leaf; it is held for a few instructions and never by a waiter.
- * Ends: with the last reference, when nobody waits. */
+ * Ends: with the last reference, when nobody waits; the holder has one. */
 #include <stdio.h>
 
 #include "sync/handle.h"
 
-/* Who a lock belongs to. */
-struct holder {
-    struct il_task *task; /* NULL: a thread, or nobody */
-    uint32_t thread;      /* its number if it is a thread; 0: nobody, or a task */
-    int kernel_id;        /* for reports */
-};
-
 struct il_mutex {
     struct handle handle;
+    struct party_hold hold; /* the holder only: on its list while it holds the lock */
 
     struct { /* any thread, with mutex held */
         struct sys_mutex mutex;
         struct waitq waiters; /* its amount: 1 while nobody holds the lock */
-        struct holder holder;
+        struct party *holder;
+        int kernel_id; /* of the holder if it is a thread */
         uint64_t since_ns;
+        bool is_abandoned;
+        char abandoned_by[IL_TASK_NAME_SIZE];
     } locked;
 };
 _Static_assert(offsetof(struct il_mutex, handle) == 0, "handle_check");
 
-/* Never inlined: in a task, the thread may be another one after each wait. */
-static IL_NOINLINE struct holder holder_self(void)
-{
-    struct il_task *task = il_task_current();
-    const struct sys_thread_self *self = sys_thread_self();
+/* What there is to say of the lock at one moment. */
+struct mutex_view {
+    char holder[IL_TASK_NAME_SIZE]; /* "" if not locked */
+    uint64_t since_ns;
+    uint32_t waiters;
+    bool is_abandoned;
+    bool is_mine;
+};
 
-    return task != NULL ? (struct holder){ .task = task }
-                        : (struct holder){ .thread = self->number, .kernel_id = self->kernel_id };
-}
-
-static bool holder_is(const struct holder *holder, const struct holder *other)
-{
-    return holder->task == other->task && holder->thread == other->thread;
-}
-
-static bool holder_is_nobody(const struct holder *holder)
-{
-    return holder->task == NULL && holder->thread == 0;
-}
-
-static void holder_name(const struct holder *holder, char name[IL_TASK_NAME_SIZE])
-{
-    if (holder->task != NULL) {
-        (void)snprintf(name, IL_TASK_NAME_SIZE, "%s", il_task_name(holder->task));
-    } else {
-        (void)snprintf(name, IL_TASK_NAME_SIZE, "thread %d", holder->kernel_id);
-    }
-}
+static void mutex_on_holder_end(struct party_hold *hold);
 
 /* ---- life ---- */
 
@@ -66,6 +46,8 @@ enum il_code il_mutex_new(const char *name, struct il_mutex **ret_mutex, struct 
         return il_fail(err, IL_ENOMEM, "no memory for a mutex");
     }
     handle_init(&mutex->handle, "mutex", name);
+    il_list_init(&mutex->hold.link);
+    mutex->hold.on_party_end = mutex_on_holder_end;
     sys_mutex_init(&mutex->locked.mutex);
     waitq_init(&mutex->locked.waiters, 1);
     *ret_mutex = mutex;
@@ -81,113 +63,120 @@ struct il_mutex *il_mutex_ref(struct il_mutex *mutex)
 struct il_mutex *il_mutex_unref(struct il_mutex *mutex)
 {
     if (mutex != NULL && handle_unref(&mutex->handle)) {
+        il_assert(mutex->locked.holder == NULL);
         waitq_deinit(&mutex->locked.waiters);
         sys_mutex_deinit(&mutex->locked.mutex);
-        (void)il_task_unref(mutex->locked.holder.task); /* of one that ended without unlocking */
         il_free(mutex);
     }
     return NULL;
 }
 
-/* ---- locking ---- */
+/* ---- looking ---- */
 
-/* It is the caller's turn. */
-static void mutex_take_locked(struct il_mutex *mutex, const struct holder *self)
+static void mutex_name_holder_locked(const struct il_mutex *mutex, char name[IL_TASK_NAME_SIZE])
 {
-    il_assert(mutex->locked.waiters.amount == 1);
-    il_assert(holder_is_nobody(&mutex->locked.holder));
-    mutex->locked.waiters.amount = 0;
-    mutex->locked.holder = *self;
-    mutex->locked.since_ns = sys_now_ns();
-    if (self->task != NULL) {
-        (void)il_task_ref(self->task);
+    const char *task = party_task_name(mutex->locked.holder);
+
+    if (task != NULL) {
+        (void)snprintf(name, IL_TASK_NAME_SIZE, "%s", task);
+    } else {
+        (void)snprintf(name, IL_TASK_NAME_SIZE, "thread %d", mutex->locked.kernel_id);
     }
 }
 
-/* IL_EDEADLOCK if the lock will never become free by waiting. */
-static enum il_code mutex_check_holder_locked(const struct il_mutex *mutex,
-                                              const struct holder *self)
+static void mutex_look_locked(const struct il_mutex *mutex, const struct party *self,
+                              struct mutex_view *ret_view)
 {
-    const struct holder *holder = &mutex->locked.holder;
-
-    if (holder_is(holder, self) || (holder->task != NULL && il_task_is_finished(holder->task))) {
-        return IL_EDEADLOCK;
+    memset(ret_view, 0, sizeof(*ret_view));
+    ret_view->waiters = mutex->locked.waiters.waiter_count;
+    ret_view->is_abandoned = mutex->locked.is_abandoned;
+    if (mutex->locked.is_abandoned) {
+        memcpy(ret_view->holder, mutex->locked.abandoned_by, sizeof(ret_view->holder));
+        ret_view->since_ns = mutex->locked.since_ns;
+    } else if (mutex->locked.holder != NULL) {
+        mutex_name_holder_locked(mutex, ret_view->holder);
+        ret_view->since_ns = mutex->locked.since_ns;
+        ret_view->is_mine = mutex->locked.holder == self;
     }
-    return IL_OK;
 }
 
-/* Say why the lock was not to be had. `holder` is a copy, with a reference. */
+/* Say why the lock was not to be had. */
 static enum il_code mutex_fail(const struct il_mutex *mutex, enum il_code code,
-                               const struct holder *holder, uint64_t since_ns, struct il_error *err)
+                               const struct mutex_view *view, struct il_error *err)
 {
-    struct holder self = holder_self();
-    char name[IL_TASK_NAME_SIZE];
+    const char *name = mutex->handle.name;
 
     if (err == NULL) {
         return code;
     }
-    if (holder_is_nobody(holder)) {
-        return il_fail(err, code, "waiting for mutex '%s': %s", mutex->handle.name,
-                       il_code_text(code));
-    }
-    holder_name(holder, name);
-    if (holder_is(holder, &self)) {
-        return il_fail(err, code, "mutex '%s' is held by the caller, '%s', already",
-                       mutex->handle.name, name);
-    }
-    if (holder->task != NULL && il_task_is_finished(holder->task)) {
+    if (view->is_abandoned) {
         return il_fail(err, code,
-                       "mutex '%s' was locked by task '%s', which has ended without "
-                       "unlocking it",
-                       mutex->handle.name, name);
+                       "mutex '%s' will never be unlocked: '%s' has ended while it held it", name,
+                       view->holder);
     }
-    return il_fail(err, code, "mutex '%s', held by '%s' for %llu ms: %s", mutex->handle.name, name,
-                   (unsigned long long)((sys_now_ns() - since_ns) / LOOP_NS_PER_MS),
+    if (view->is_mine) {
+        return il_fail(err, code, "mutex '%s' is held already by the caller, '%s'", name,
+                       view->holder);
+    }
+    if (view->since_ns == 0) {
+        return il_fail(err, code, "waiting for mutex '%s': %s", name, il_code_text(code));
+    }
+    return il_fail(err, code, "mutex '%s', held by '%s' for %llu ms: %s", name, view->holder,
+                   (unsigned long long)((sys_now_ns() - view->since_ns) / LOOP_NS_PER_MS),
                    il_code_text(code));
 }
 
-/* The holder as it is now, to be told to the user; give its reference back. */
-static struct holder mutex_get_holder_locked(struct il_mutex *mutex)
+enum il_code il_mutex_stats(struct il_mutex *mutex, struct il_mutex_stats *ret_stats,
+                            struct il_error *err)
 {
-    struct holder holder = mutex->locked.holder;
+    enum il_code code = handle_check(mutex, "il_mutex_stats", err);
+    struct mutex_view view;
 
-    if (holder.task != NULL) {
-        (void)il_task_ref(holder.task);
+    if (code != IL_OK) {
+        return code;
     }
-    return holder;
+    sys_mutex_lock(&mutex->locked.mutex);
+    waitq_validate_locked(&mutex->locked.waiters);
+    mutex_look_locked(mutex, NULL, &view);
+    sys_mutex_unlock(&mutex->locked.mutex);
+    memcpy(ret_stats->holder, view.holder, sizeof(ret_stats->holder));
+    ret_stats->since_ns = view.since_ns;
+    ret_stats->waiters = view.waiters;
+    ret_stats->is_locked = view.since_ns != 0;
+    ret_stats->is_abandoned = view.is_abandoned;
+    return IL_OK;
 }
 
-static enum il_code mutex_lock(struct il_mutex *mutex, struct rt_place *place, uint64_t deadline_ns,
-                               struct il_error *err)
-{
-    struct holder self = holder_self();
-    struct holder holder = { .task = NULL };
-    uint64_t since_ns = 0;
-    enum il_code code;
+/* ---- locking ---- */
 
-    sys_mutex_lock(&mutex->locked.mutex);
-    code = mutex_check_holder_locked(mutex, &self);
-    if (code == IL_OK) {
-        code = waitq_wait_locked(&mutex->locked.waiters, &mutex->locked.mutex, place, 1,
-                                 deadline_ns, "mutex lock");
-    }
-    if (code == IL_OK) {
-        mutex_take_locked(mutex, &self);
-    } else {
-        holder = mutex_get_holder_locked(mutex);
-        since_ns = mutex->locked.since_ns;
-    }
+/* IL_EDEADLOCK if waiting would never help. */
+static enum il_code mutex_check_locked(const struct il_mutex *mutex, const struct party *self)
+{
+    return mutex->locked.is_abandoned || mutex->locked.holder == self ? IL_EDEADLOCK : IL_OK;
+}
+
+/* It is the caller's turn. */
+static void mutex_take_locked(struct il_mutex *mutex, struct party *self)
+{
+    il_assert(mutex->locked.waiters.amount == 1);
+    il_assert(mutex->locked.holder == NULL);
+    mutex->locked.waiters.amount = 0;
+    mutex->locked.holder = self;
+    mutex->locked.kernel_id = sys_thread_self()->kernel_id;
+    mutex->locked.since_ns = sys_now_ns();
+    party_hold_add(self, &mutex->hold);
+    handle_ref(&mutex->handle); /* the holder's */
+}
+
+static void mutex_unlock_waiters(struct il_mutex *mutex) IL_RELEASES(mutex->locked.mutex)
+{
     waitq_unlock(&mutex->locked.waiters, NULL, &mutex->locked.mutex);
-    if (code != IL_OK) {
-        (void)mutex_fail(mutex, code, &holder, since_ns, err);
-        (void)il_task_unref(holder.task);
-    }
-    return code;
 }
 
 enum il_code il_mutex_lock(struct il_mutex *mutex, uint64_t deadline_ns, struct il_error *err)
 {
     enum il_code code = handle_check(mutex, "il_mutex_lock", err);
+    struct mutex_view view;
     struct rt_place place;
 
     if (code != IL_OK) {
@@ -198,93 +187,90 @@ enum il_code il_mutex_lock(struct il_mutex *mutex, uint64_t deadline_ns, struct 
     if (code != IL_OK) {
         return code;
     }
-    code = mutex_lock(mutex, &place, deadline_ns, err);
+    sys_mutex_lock(&mutex->locked.mutex);
+    code = mutex_check_locked(mutex, place.party);
+    if (code == IL_OK) {
+        code = waitq_wait_locked(&mutex->locked.waiters, &mutex->locked.mutex, &place, 1,
+                                 deadline_ns, "mutex lock");
+    }
+    if (code == IL_OK) {
+        code = mutex_check_locked(mutex, place.party); /* abandoned meanwhile? */
+    }
+    if (code == IL_OK) {
+        mutex_take_locked(mutex, place.party);
+    } else {
+        mutex_look_locked(mutex, place.party, &view);
+    }
+    mutex_unlock_waiters(mutex);
     rt_leave(&place);
-    return code;
+    return code == IL_OK ? IL_OK : mutex_fail(mutex, code, &view, err);
 }
 
 enum il_code il_mutex_try_lock(struct il_mutex *mutex, struct il_error *err)
 {
-    struct holder self = holder_self();
-    struct holder holder = { .task = NULL };
-    uint64_t since_ns = 0;
+    struct party *self = party_current();
     enum il_code code = handle_check(mutex, "il_mutex_try_lock", err);
+    struct mutex_view view;
 
     if (code != IL_OK) {
         return code;
     }
+    if (self == NULL) {
+        return il_fail(err, IL_ENOMEM, "no memory for the record of this thread");
+    }
     sys_mutex_lock(&mutex->locked.mutex);
-    code = mutex_check_holder_locked(mutex, &self);
-    if (code == IL_OK) {
-        code = waitq_try_locked(&mutex->locked.waiters, 1) ? IL_OK : IL_EAGAIN;
+    code = mutex_check_locked(mutex, self);
+    if (code == IL_OK && !waitq_try_locked(&mutex->locked.waiters, 1)) {
+        code = IL_EAGAIN;
     }
     if (code == IL_OK) {
-        mutex_take_locked(mutex, &self);
+        mutex_take_locked(mutex, self);
     } else {
-        holder = mutex_get_holder_locked(mutex);
-        since_ns = mutex->locked.since_ns;
+        mutex_look_locked(mutex, self, &view);
     }
-    waitq_unlock(&mutex->locked.waiters, NULL, &mutex->locked.mutex);
-    if (code != IL_OK) {
-        (void)mutex_fail(mutex, code, &holder, since_ns, err);
-        (void)il_task_unref(holder.task);
-    }
-    return code;
+    mutex_unlock_waiters(mutex);
+    return code == IL_OK ? IL_OK : mutex_fail(mutex, code, &view, err);
 }
 
 enum il_code il_mutex_unlock(struct il_mutex *mutex, struct il_error *err)
 {
-    struct holder self = holder_self();
-    struct holder holder = { .task = NULL };
+    struct party *self = party_current();
     enum il_code code = handle_check(mutex, "il_mutex_unlock", err);
-    char name[IL_TASK_NAME_SIZE] = "nobody";
+    struct mutex_view view;
 
     if (code != IL_OK) {
         return code;
     }
     sys_mutex_lock(&mutex->locked.mutex);
-    if (holder_is(&mutex->locked.holder, &self)) {
-        holder = mutex->locked.holder; /* with its reference */
-        mutex->locked.holder = (struct holder){ .task = NULL };
+    if (self != NULL && mutex->locked.holder == self) {
+        party_hold_remove(&mutex->hold);
+        mutex->locked.holder = NULL;
         mutex->locked.waiters.amount = 1;
     } else {
+        mutex_look_locked(mutex, self, &view);
         code = IL_EINVAL;
-        holder = mutex_get_holder_locked(mutex);
     }
-    waitq_unlock(&mutex->locked.waiters, NULL, &mutex->locked.mutex);
+    mutex_unlock_waiters(mutex);
     if (code != IL_OK) {
-        if (!holder_is_nobody(&holder)) {
-            holder_name(&holder, name);
-        }
-        (void)il_fail(err, code, "il_mutex_unlock: the caller does not hold mutex '%s': %s does",
-                      mutex->handle.name, name);
+        return il_fail(err, code, "il_mutex_unlock: the caller does not hold mutex '%s': %s does",
+                       mutex->handle.name, view.since_ns != 0 ? view.holder : "nobody");
     }
-    (void)il_task_unref(holder.task);
-    return code;
+    (void)il_mutex_unref(mutex); /* the holder's */
+    return IL_OK;
 }
 
-enum il_code il_mutex_stats(struct il_mutex *mutex, struct il_mutex_stats *ret_stats,
-                            struct il_error *err)
+static void mutex_on_holder_end(struct party_hold *hold)
 {
-    enum il_code code = handle_check(mutex, "il_mutex_stats", err);
-    struct holder holder;
+    struct il_mutex *mutex = il_container_of(hold, struct il_mutex, hold);
 
-    if (code != IL_OK) {
-        return code;
+    if (handle_check(mutex, "mutex_on_holder_end", NULL) != IL_OK) {
+        return; /* the parent process's */
     }
-    memset(ret_stats, 0, sizeof(*ret_stats));
     sys_mutex_lock(&mutex->locked.mutex);
-    waitq_validate_locked(&mutex->locked.waiters);
-    holder = mutex_get_holder_locked(mutex);
-    ret_stats->waiters = mutex->locked.waiters.waiter_count;
-    ret_stats->is_locked = !holder_is_nobody(&holder);
-    if (ret_stats->is_locked) {
-        ret_stats->since_ns = mutex->locked.since_ns;
-    }
-    sys_mutex_unlock(&mutex->locked.mutex);
-    if (ret_stats->is_locked) {
-        holder_name(&holder, ret_stats->holder);
-    }
-    (void)il_task_unref(holder.task);
-    return IL_OK;
+    mutex_name_holder_locked(mutex, mutex->locked.abandoned_by);
+    mutex->locked.holder = NULL;
+    mutex->locked.is_abandoned = true;
+    mutex->locked.waiters.amount = WAITQ_ALL; /* everybody goes on, and sees it */
+    mutex_unlock_waiters(mutex);
+    (void)il_mutex_unref(mutex); /* the holder's */
 }

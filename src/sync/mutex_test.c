@@ -49,7 +49,7 @@ TEST(holder_that_locks_again_is_told_that_it_would_deadlock)
     set_up();
     CHECK_OK(il_mutex_lock(mutex, IL_FOREVER, &err));
     CHECK_EQ(il_mutex_lock(mutex, IL_FOREVER, &err), IL_EDEADLOCK);
-    CHECK_CONTAINS(err.message, "held by the caller");
+    CHECK_CONTAINS(err.message, "held already by the caller");
     CHECK_EQ(il_mutex_try_lock(mutex, &err), IL_EDEADLOCK);
     CHECK_OK(il_mutex_unlock(mutex, &err));
     tear_down();
@@ -98,22 +98,60 @@ TEST(who_does_not_hold_it_cannot_unlock_it_and_learns_who_does)
 
 static void lock_and_end(void *arg)
 {
-    (void)arg;
+    struct hold *hold = arg;
+
     CHECK_OK(il_mutex_lock(mutex, IL_FOREVER, &err));
+    hold->is_locked = true;
+    CHECK_COMES(hold->may_unlock); /* and does not */
 }
 
-TEST(lock_of_a_task_that_ended_without_unlocking_is_an_error_and_not_a_hang)
+static void expect_abandoned(void *arg)
 {
-    struct il_runtime *runtime = check_new_runtime(IL_RUNTIME_MULTI_THREAD, 1);
+    struct il_error mine;
+
+    CHECK_EQ(il_mutex_lock(mutex, IL_FOREVER, &mine), IL_EDEADLOCK);
+    CHECK_CONTAINS(mine.message, "never be unlocked");
+    CHECK_CONTAINS(mine.message, arg);
+}
+
+TEST(lock_whose_holder_has_ended_is_an_error_for_all_who_wait_and_not_a_hang)
+{
+    for (int where = 0; where < WHERE_COUNT; where++) {
+        static const char *const names[] = { "actor", "block_on", "thread " };
+        struct hold hold = { .is_locked = false };
+        struct actor holder, waiters[2 * WHERE_COUNT];
+
+        set_up();
+        actor_start(&holder, (enum check_where)where, lock_and_end, &hold);
+        CHECK_COMES(hold.is_locked);
+        for (unsigned i = 0; i < il_array_count(waiters); i++) {
+            actor_start(&waiters[i], (enum check_where)(i % WHERE_COUNT), expect_abandoned,
+                        (void *)names[where]);
+        }
+        CHECK_COMES(stats().waiters == il_array_count(waiters));
+        hold.may_unlock = true;
+        for (unsigned i = 0; i < il_array_count(waiters); i++) {
+            actor_join(&waiters[i]);
+        }
+        actor_join(&holder);
+        CHECK_EQ(il_mutex_try_lock(mutex, &err), IL_EDEADLOCK);
+        CHECK_EQ(il_mutex_unlock(mutex, &err), IL_EINVAL);
+        CHECK(stats().is_locked && stats().is_abandoned);
+        CHECK_CONTAINS(stats().holder, names[where]);
+        mutex = il_mutex_unref(mutex);
+        check_nothing_left();
+    }
+}
+
+TEST(mutex_that_is_locked_lives_until_it_is_unlocked)
+{
+    struct il_mutex *locked;
 
     set_up();
-    CHECK_OK(il_block_on(runtime, lock_and_end, NULL, &err));
-    CHECK_EQ(il_mutex_lock(mutex, IL_FOREVER, &err), IL_EDEADLOCK);
-    CHECK_CONTAINS(err.message, "has ended without unlocking");
-    CHECK_EQ(il_mutex_try_lock(mutex, &err), IL_EDEADLOCK);
-    CHECK_STR(stats().holder, "block_on");
-    il_runtime_drop(runtime);
+    locked = mutex;
+    CHECK_OK(il_mutex_lock(mutex, IL_FOREVER, &err));
     mutex = il_mutex_unref(mutex);
+    CHECK_OK(il_mutex_unlock(locked, &err));
     check_nothing_left();
 }
 

@@ -5,9 +5,10 @@
  * worth asking again, and whoever asks first takes. So a waiter whose loop does not run, or that is
  * cancelled, has nothing that could be lost with it.
  *
- * The waiters of one loop form a *line*: first come, first served. The threads that wait outside of
- * tasks form one line too: a thread that waits drives its own loop, so it cannot be parked. The
- * first of each line is its *head*. What holds whenever the mutex is free:
+ * The waiters of one loop form a *line*: first come, first served. All threads that wait outside of
+ * tasks form one line too, although each has a loop of its own: a thread that waits drives its loop,
+ * so none of them can be parked, and to wake them all for each permit would cost ten times the CPU
+ * with 256 threads. The first of each line is its *head*. What holds whenever the mutex is free:
  *
  *     if there is enough for a head, that head has been woken and has not asked since,
  *     or it gives way to the favoured one and has a timer that ends this (see below).
