@@ -160,34 +160,34 @@ struct finding *finding_new(struct look *look, enum verdict verdict, enum confid
     return finding;
 }
 
-static void add_index(uint32_t *indices, uint32_t *count, uint32_t index)
+/* True when it was not there; when the list is full that is taken for granted. */
+static bool add_index(uint32_t *indices, uint32_t *count, uint32_t index)
 {
     for (uint32_t i = 0; i < *count; i++) {
         if (indices[i] == index) {
-            return;
+            return false;
         }
     }
     if (*count < LOOK_NAMED_MAX) {
         indices[(*count)++] = index;
     }
+    return true;
 }
 
 void finding_add_socket(struct look *look, struct finding *finding, uint32_t index)
 {
     look->sockets[index].is_named = true;
-    finding->socket_total++;
-    add_index(finding->sockets, &finding->socket_count, index);
+    finding->socket_total += add_index(finding->sockets, &finding->socket_count, index);
 }
 
 void finding_add_set(struct finding *finding, uint32_t index)
 {
-    add_index(finding->sets, &finding->set_count, index);
+    (void)add_index(finding->sets, &finding->set_count, index);
 }
 
 void finding_add_thread(struct finding *finding, uint32_t index)
 {
-    finding->thread_total++;
-    add_index(finding->threads, &finding->thread_count, index);
+    finding->thread_total += add_index(finding->threads, &finding->thread_count, index);
 }
 
 void finding_say(struct finding *finding, const char *format, ...)

@@ -80,6 +80,28 @@ static void name_peers(const struct look *look, const struct finding *finding, c
     }
 }
 
+/* "The answer of 127.0.0.1:80": what lies unread in the first socket. */
+static void name_unread(const struct look *look, const struct finding *finding, char *ret_text,
+                        size_t size)
+{
+    const struct seen_socket *socket =
+        finding->socket_count > 0 ? &look->sockets[finding->sockets[0]] : NULL;
+    char peers[96];
+
+    name_peers(look, finding, peers, sizeof(peers));
+    if (socket != NULL && socket->last.state == TCPS_LISTEN) {
+        snprintf(ret_text, size, "A new connection to %s", socket->local);
+    } else {
+        snprintf(ret_text, size, "%s of %s",
+                 socket != NULL && socket->is_server_side ? "A request" : "The answer", peers);
+    }
+}
+
+static const char *article(const char *noun)
+{
+    return strchr("aei", noun[0]) != NULL ? "an" : "a";
+}
+
 static uint64_t seconds_tenths(uint64_t ms)
 {
     return (ms + 50) / 100;
@@ -109,25 +131,26 @@ static void name_thread(const struct look *look, const struct finding *finding, 
 static void explain_parked(const struct look *look, struct finding *finding,
                            const struct words *words)
 {
-    char peers[96];
+    char unread[128];
     uint64_t tenths = seconds_tenths(finding->since_ms);
 
-    name_peers(look, finding, peers, sizeof(peers));
+    name_unread(look, finding, unread, sizeof(unread));
     if (finding->is_write_side) {
-        EXPLAIN(finding,
-                "Something was handed to a %s (a request, a message, a task to wake) and has "
-                "lain there for at least %llu.%llu s, because no thread drives it. "
-                "Whoever waits for it waits for ever: a request that was queued on one of "
-                "its connections has not even been written to its socket, which looks "
-                "like an idle connection.",
-                words->runtime, (unsigned long long)tenths / 10, (unsigned long long)tenths % 10);
+        EXPLAIN(
+            finding,
+            "Something was handed to %s %s (a request, a message, a task to wake) and has "
+            "lain there for at least %llu.%llu s, because no thread drives it. Whoever waits for "
+            "it waits for ever: a request that was queued on one of its connections has not even "
+            "been written to its socket, which looks like an idle connection.",
+            article(words->runtime), words->runtime, (unsigned long long)tenths / 10,
+            (unsigned long long)tenths % 10);
     } else {
         EXPLAIN(finding,
-                "The answer of %s has arrived and has lain unread in this machine for "
-                "%llu.%llu s. Its socket is watched by one %s alone (event set fd %d), and "
-                "no thread drives that: the thread that did has gone elsewhere. The server "
-                "and the network have done their part; the request hangs for ever.",
-                peers, (unsigned long long)tenths / 10, (unsigned long long)tenths % 10,
+                "%s has arrived and has lain unread in this machine for %llu.%llu s. Its socket "
+                "belongs to one %s alone (event set fd %d), and no thread drives that: the thread "
+                "that did has gone elsewhere. The other side and the network have done their part; "
+                "the request hangs for ever.",
+                unread, (unsigned long long)tenths / 10, (unsigned long long)tenths % 10,
                 words->runtime, finding->set_count > 0 ? look->sets[finding->sets[0]].fds[0] : -1);
     }
     ADVISE(finding, "Drive the owner: %s. Or do not share across owners: %s.", words->drive,
@@ -137,22 +160,20 @@ static void explain_parked(const struct look *look, struct finding *finding,
 static void explain_busy(const struct look *look, struct finding *finding,
                          const struct words *words)
 {
-    char who[400], peers[96];
+    char who[400], unread[128];
     uint64_t tenths = seconds_tenths(finding->since_ms);
 
     name_thread(look, finding, who, sizeof(who));
-    name_peers(look, finding, peers, sizeof(peers));
-    EXPLAIN(finding, "The thread that should drive this %s does not come back to it: %s. ",
-            words->runtime, who);
-    if (finding->is_write_side) {
-        EXPLAIN(finding, "Meanwhile something that was handed to it lies uncollected");
-    } else {
-        EXPLAIN(finding, "Meanwhile the answer of %s lies unread in this machine", peers);
-    }
-    EXPLAIN(finding,
-            " (%llu.%llu s). Every request of that loop is starved until the call returns.",
-            (unsigned long long)tenths / 10, (unsigned long long)tenths % 10);
-    ADVISE(finding, "Take the blocking or long work off the loop: %s. The stack below shows where.",
+    name_unread(look, finding, unread, sizeof(unread));
+    EXPLAIN(
+        finding,
+        "The thread that should drive this %s does not come back to it: %s. Meanwhile: %s lies "
+        "%s in this machine (%llu.%llu s). Every request of that loop is starved until the call "
+        "returns.",
+        words->runtime, who, finding->is_write_side ? "something that was handed to it" : unread,
+        finding->is_write_side ? "uncollected" : "unread", (unsigned long long)tenths / 10,
+        (unsigned long long)tenths % 10);
+    ADVISE(finding, "Take the blocking or long work off the loop: %s. The stack shows where.",
            words->blocking);
 }
 
@@ -163,13 +184,14 @@ static void explain_self(const struct look *look, struct finding *finding,
 
     name_thread(look, finding, who, sizeof(who));
     EXPLAIN(finding,
-            "A thread that drives a %s waits, inside one of its callbacks, for something "
-            "that only this %s could deliver: %s. It can never come.",
+            "The thread that drives this %s waits, inside one of its callbacks, for something that "
+            "only this %s could deliver: %s. It can never come.",
             words->runtime, words->runtime, who);
-    ADVISE(finding,
-           "Never wait synchronously on a loop's own thread: await the result, or make the "
-           "blocking call from elsewhere (%s).",
-           words->blocking);
+    ADVISE(
+        finding,
+        "Never wait synchronously on a loop's own thread: await the result, or make the blocking "
+        "call from elsewhere (%s).",
+        words->blocking);
 }
 
 static void explain_workers(const struct look *look, struct finding *finding,
@@ -199,9 +221,10 @@ static void explain_nobody(const struct look *look, struct finding *finding,
             "gone, or has forgotten it (owner closed, waiter cancelled, wake-up lost).",
             peers);
     ADVISE(finding,
-           "Look for who opened the connection: a %s that was closed or dropped while its "
-           "client lives on, or a cancelled request that kept its connection. %s%s.",
-           words->runtime, "In general: ", words->share);
+           "Look for who opened the connection: %s %s that was closed or dropped while its "
+           "client lives on, or a cancelled request that kept its connection. In general: "
+           "%s.",
+           article(words->runtime), words->runtime, words->share);
 }
 
 static void explain_missed(const struct look *look, struct finding *finding)
