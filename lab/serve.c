@@ -154,6 +154,12 @@ static bool serve_parse(struct serve *serve, int argc, char **argv)
 
 /* ---- output ---- */
 
+/* Whether all that was printed went out. */
+static bool serve_flush(void)
+{
+    return fflush(stdout) == 0 && !ferror(stdout);
+}
+
 /* The strings of the table are ASCII; only these two need escaping. */
 static void serve_print_json_string(const char *text)
 {
@@ -200,7 +206,7 @@ static bool serve_print_start(const struct serve *serve, const struct lab_server
     } else {
         printf("listening on %s\n\n%s\nCtrl-C ends it.\n", url, help);
     }
-    return fflush(stdout) == 0;
+    return serve_flush();
 }
 
 static void serve_print_end(struct lab_server *server, int signal_number)
@@ -271,7 +277,7 @@ int serve_main(int argc, char **argv)
     }
     if (serve.is_help) {
         printf("%s%s", serve_usage, help);
-        status = fflush(stdout) == 0 ? SERVE_EXIT_OK : SERVE_EXIT_FAILED;
+        status = serve_flush() ? SERVE_EXIT_OK : SERVE_EXIT_FAILED;
     } else {
         sigemptyset(&signals);
         sigaddset(&signals, SIGINT);

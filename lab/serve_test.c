@@ -2,10 +2,12 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/base.h"
 #include "lab/raw_client.h"
 #include "lab/serve.h"
 #include "tests/check.h"
@@ -31,6 +33,7 @@ static struct run run_start(const char *const *words)
     run.pid = fork();
     CHECK(run.pid >= 0);
     if (run.pid == 0) {
+        CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0); /* a failed test leaves nobody behind */
         CHECK(dup2(ends[1], STDOUT_FILENO) >= 0 && dup2(ends[1], STDERR_FILENO) >= 0);
         (void)close(ends[0]);
         (void)close(ends[1]);
@@ -138,6 +141,126 @@ TEST(serve_explains_wrong_usage)
         CHECK_CONTAINS(text, "interloop serve: ");
         CHECK_CONTAINS(text, cases[i].says);
     }
+}
+
+/* Start with these words before "--json --port 0"; returns the port. */
+static struct run run_serving(const char *const *words, uint16_t *ret_port)
+{
+    const char *all[16] = { NULL };
+    const char *at;
+    struct run run;
+    size_t count = 0;
+
+    while (words[count] != NULL) {
+        all[count] = words[count];
+        count++;
+    }
+    memcpy(all + count, (const char *const[]){ "--json", "--port", "0" }, 3 * sizeof(*all));
+    run = run_start(all);
+    CHECK(fgets(text, sizeof(text), run.out) != NULL);
+    at = strstr(text, "\"port\": ");
+    CHECK(at != NULL);
+    *ret_port = (uint16_t)atoi(at + 8);
+    return run;
+}
+
+static void run_stop(struct run *run)
+{
+    CHECK(kill(run->pid, SIGTERM) == 0);
+    CHECK_EQ(run_end(run, text, sizeof(text)), 0);
+}
+
+TEST(serve_takes_each_option_to_heart)
+{
+    uint16_t port;
+    struct run run = run_serving(
+        (const char *const[]){ "--http10", "--requests", "1", "--delay", "20", NULL }, &port);
+    struct raw *raw = raw_open_port(port), *second;
+    uint64_t earliest_ns = lab_in_ms(20);
+
+    raw_send(raw, "GET /hello HTTP/1.1\r\nConnection: keep-alive\r\n\r\n");
+    raw_read_answer(raw, false, &answer);
+    CHECK(lab_in_ms(0) >= earliest_ns);
+    CHECK_CONTAINS(answer.head, "HTTP/1.0 200 OK\r\n");
+    CHECK_CONTAINS(answer.head, "Connection: close\r\n");
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    raw_close(raw);
+    run_stop(&run);
+
+    run = run_serving((const char *const[]){ "--connections", "1", "--idle-timeout", "20", NULL },
+                      &port);
+    raw = raw_open_port(port);
+    raw_get(raw, "/hello", &answer);
+    second = raw_open_port(port);
+    raw_get(second, "/counters", &answer); /* served only after the first has idled too long */
+    CHECK_CONTAINS(answer.body, "{\"accepted\": 2, \"open\": 1, ");
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    raw_close(raw);
+    raw_close(second);
+    run_stop(&run);
+}
+
+/* Ask for /counters until they contain `want`. */
+static void wait_for_counters(struct raw *raw, const char *want)
+{
+    uint64_t deadline_ns = raw_soon();
+
+    do {
+        raw_get(raw, "/counters", &answer);
+        CHECK(lab_in_ms(0) < deadline_ns);
+    } while (strstr(answer.body, want) == NULL);
+}
+
+TEST(serve_queues_requests_but_not_those_that_control_it)
+{
+    uint16_t port;
+    struct run run = run_serving((const char *const[]){ "--answering", "1", NULL }, &port);
+    struct raw *raws[3];
+
+    for (unsigned i = 0; i < 3; i++) {
+        raws[i] = raw_open_port(port);
+    }
+    raw_send(raws[0], "GET /hold/a HTTP/1.1\r\n\r\n");
+    wait_for_counters(raws[2], "\"held\": 1, \"queued\": 0, ");
+    raw_send(raws[1], "GET /hello HTTP/1.1\r\n\r\n");
+    wait_for_counters(raws[2], "\"held\": 1, \"queued\": 1, ");
+    raw_get(raws[2], "/release/a", &answer);
+    raw_read_answer(raws[0], false, &answer);
+    CHECK_STR(answer.body, "released\n");
+    raw_read_answer(raws[1], false, &answer);
+    CHECK_STR(answer.body, "hello\n");
+    for (unsigned i = 0; i < 3; i++) {
+        raw_close(raws[i]);
+    }
+    run_stop(&run);
+}
+
+TEST(serve_fails_when_it_cannot_say_where_it_listens)
+{
+    pid_t pid;
+    int status;
+
+    fflush(NULL);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+        CHECK(freopen("/dev/full", "w", stdout) != NULL);
+        _exit(serve_main(1, (char *[]){ (char *)"serve", NULL }));
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 3);
+}
+
+TEST(serve_says_when_there_is_no_memory)
+{
+    for (uint64_t after = 0; after < 3; after++) {
+        il_memory_fail_after(after);
+        CHECK_EQ(run_all((const char *const[]){ NULL }, text, sizeof(text)), 3);
+        CHECK_CONTAINS(text, "interloop serve: out of memory");
+    }
+    il_memory_fail_after(UINT64_MAX);
 }
 
 /* The port is taken by a plain socket: a process with threads, such as a lab server's, is not to be

@@ -88,15 +88,16 @@ static void on_counters(struct exchange *x)
     int size;
 
     server_snapshot(x->conn->server, &c);
-    size = snprintf(text, sizeof(text),
-                    "{\"accepted\": %llu, \"open\": %llu, \"idle\": %llu, \"held\": %llu, "
-                    "\"requests\": %llu, \"answered\": %llu, \"dropped\": %llu, "
-                    "\"abandoned\": %llu, \"bad\": %llu}\n",
-                    (unsigned long long)c.accepted_count, (unsigned long long)c.open_count,
-                    (unsigned long long)c.idle_count, (unsigned long long)c.held_count,
-                    (unsigned long long)c.request_count, (unsigned long long)c.answered_count,
-                    (unsigned long long)c.dropped_count, (unsigned long long)c.abandoned_count,
-                    (unsigned long long)c.bad_count);
+    size = snprintf(
+        text, sizeof(text),
+        "{\"accepted\": %llu, \"open\": %llu, \"idle\": %llu, \"held\": %llu, \"queued\": %llu, "
+        "\"requests\": %llu, \"answered\": %llu, \"dropped\": %llu, "
+        "\"abandoned\": %llu, \"bad\": %llu}\n",
+        (unsigned long long)c.accepted_count, (unsigned long long)c.open_count,
+        (unsigned long long)c.idle_count, (unsigned long long)c.held_count,
+        (unsigned long long)c.queued_count, (unsigned long long)c.request_count,
+        (unsigned long long)c.answered_count, (unsigned long long)c.dropped_count,
+        (unsigned long long)c.abandoned_count, (unsigned long long)c.bad_count);
     il_assert(size > 0 && (size_t)size < sizeof(text));
     answer_text_size(x, 200, text, (size_t)size);
 }
@@ -524,7 +525,12 @@ const struct behaviour behaviours[] = {
       .query = "",
       .on_request = on_hello,
       .does = "200 with a small body" },
-    { .name = "help", .path = "/help", .query = "", .on_request = on_help, .does = "this list" },
+    { .name = "help",
+      .path = "/help",
+      .query = "",
+      .on_request = on_help,
+      .is_control = true,
+      .does = "this list" },
     { .name = "id",
       .path = "/id/TOKEN",
       .query = "",
@@ -572,7 +578,7 @@ const struct behaviour behaviours[] = {
       .path = "/redirect/N",
       .query = "status to",
       .on_request = on_redirect,
-      .does = "to /redirect/N-1, and 200 at 0; N may be the word loop; status=CODE (302); "
+      .does = "to /redirect/N-1, and 200 at 0; N may be \"loop\"; status=CODE (302); "
               "to=URL, percent-decoded, instead" },
     { .name = "delay",
       .path = "/delay/MS",
@@ -588,6 +594,7 @@ const struct behaviour behaviours[] = {
       .path = "/release/NAME",
       .query = "count",
       .on_request = on_release,
+      .is_control = true,
       .does =
           "lets count=N requests pass the gate NAME, now or when they come; without count all" },
     { .name = "never",
@@ -709,6 +716,7 @@ const struct behaviour behaviours[] = {
       .path = "/counters",
       .query = "",
       .on_request = on_counters,
+      .is_control = true,
       .does = "what the server has counted, as JSON" },
     { .name = "404",
       .path = "/404",

@@ -184,7 +184,8 @@ TEST(counters_are_served_as_json)
     open_both();
     raw_get(raw, "/hello", &answer);
     raw_get(raw, "/counters", &answer);
-    CHECK_CONTAINS(answer.body, "{\"accepted\": 1, \"open\": 1, \"idle\": 0, ");
+    CHECK_CONTAINS(answer.body,
+                   "{\"accepted\": 1, \"open\": 1, \"idle\": 0, \"held\": 0, \"queued\": 0, ");
     CHECK_CONTAINS(answer.body, "\"requests\": 2, \"answered\": 1, ");
     close_both();
 }

@@ -185,7 +185,7 @@ static void conn_end_exchange(struct conn *conn)
 {
     conn_leave_slot(conn);
     conn_count_answered(conn);
-    if (conn->exchange.closes) {
+    if (conn->exchange.closes || !conn->exchange.wants_keep_alive) {
         conn_close(conn, LAB_CLOSE_FIN, false);
         return;
     }

@@ -8,6 +8,10 @@
 
 #include "lab/server_inside.h"
 
+/* The most that is ever composed: the target in a header line, and again in an echoed request line,
+ * or percent-decoded, which makes it shorter; the other header lines. */
+_Static_assert(CONN_TEXT_SIZE >= 2 * LAB_TARGET_MAX + 4096, "any answer can be composed");
+
 /* Parameters that every behaviour knows. */
 static const char exchange_query_common[] = "n delay_ms hold slice slice_ms";
 
@@ -230,7 +234,7 @@ static void exchange_add_waits(struct exchange *x)
     const char *name;
     size_t size;
 
-    if (server->options.answering_max > 0) {
+    if (server->options.answering_max > 0 && !x->behaviour->is_control) {
         (void)answer_step(x, STEP_SLOT);
     }
     if (x->query[0] != '\0') {
@@ -330,10 +334,7 @@ void answer_put_size(struct exchange *x, const char *text, size_t size)
 {
     struct conn *conn = x->conn;
 
-    if (size > sizeof(conn->text) - conn->text_size) {
-        exchange_refuse(x, 500, "the answer's header is larger than %zu bytes", sizeof(conn->text));
-        return;
-    }
+    il_assert(size <= sizeof(conn->text) - conn->text_size);
     memcpy(conn->text + conn->text_size, text, size);
     conn->text_size += size;
 }

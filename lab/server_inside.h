@@ -269,6 +269,7 @@ struct behaviour {
     bool keeps_head; /* conn->head is filled */
     bool keeps_body; /* conn->body is filled */
     bool hashes_body;
+    bool is_control; /* takes no place of answering_max: it may be what frees one */
 };
 
 extern const struct behaviour behaviours[];

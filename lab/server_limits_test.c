@@ -2,9 +2,7 @@
  * packs, in thousands, or are none. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/base.h"
 #include "lab/raw_client.h"
@@ -392,29 +390,6 @@ TEST(clients_and_controllers_in_many_threads_do_not_disturb_each_other)
 }
 
 /* ---- limits ---- */
-
-TEST(server_without_descriptors_serves_when_there_are_some_again)
-{
-    struct lab_server *server = raw_server_start(NULL);
-    struct lab_server_counters c;
-    struct rlimit limit, none;
-    struct raw *raw;
-    int next = dup(0);
-
-    CHECK(next >= 0 && close(next) == 0);
-    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    none = limit;
-    none.rlim_cur = (rlim_t)next + 1; /* enough for the client, and that was it */
-    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
-    raw = raw_open(server);
-    lab_server_counters(server, &c);
-    CHECK_EQ(c.accepted_count, 0);
-    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    raw_get(raw, "/hello", &answer);
-    CHECK_EQ(answer.status, 200);
-    raw_close(raw);
-    raw_server_stop(server);
-}
 
 TEST(target_of_the_largest_size_is_taken_and_one_byte_more_is_not)
 {

@@ -247,9 +247,8 @@ bool request_parse(struct conn *conn)
         llhttp_resume(&conn->parser);
         return true;
     }
-    if (conn->state == CONN_IDLE) {
-        conn_on_request_begin(conn); /* not even a method: the parser did not say that it began */
-    }
+    il_assert(conn->state ==
+              CONN_RECEIVING); /* whatever comes, the parser says first that it begins */
     if (!conn->exchange.is_refused) {
         reason = llhttp_get_error_reason(&conn->parser);
         exchange_refuse(&conn->exchange, 400, "not a valid request: %s (%s)",

@@ -1,8 +1,11 @@
 /* server_test.c: what tests may rely on when they use the lab server: gates, counters, waiting,
  * closing, accepting. raw_server_stop() checks in every test that nothing is left. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "lab/raw_client.h"
@@ -393,6 +396,22 @@ TEST(idle_connections_are_reset_or_half_closed_as_asked)
     raw_server_stop(server);
 }
 
+TEST(one_connection_is_half_closed_by_number_and_still_read)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw = open_idle(server);
+
+    CHECK_OK(lab_server_close(server, 1, LAB_CLOSE_HALF, &err));
+    CHECK_EQ(raw_read_to_end(raw), RAW_FIN);
+    CHECK_EQ(lab_server_write(server, 1, "too late", 8, &err), IL_ESYS);
+    CHECK_CONTAINS(err.message, "Broken pipe");
+    raw_send(raw, "GET /never HTTP/1.1\r\n\r\n");
+    CHECK(lab_server_wait_requests(server, "/never", 1, raw_soon()));
+    CHECK_EQ(counters_of(server).open_count, 1);
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
 TEST(one_connection_is_closed_by_number_in_the_middle_of_a_request)
 {
     struct lab_server *server = raw_server_start(NULL);
@@ -422,6 +441,19 @@ TEST(bytes_nobody_asked_for_are_written_at_once)
     CHECK(!raw_is_quiet(raw));
     raw_read_until(raw, "surprise");
     CHECK_EQ(lab_server_write(server, 7, "surprise", 8, &err), IL_EINVAL);
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
+TEST(write_waits_for_no_answer_that_is_being_sent)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw = raw_open(server);
+
+    raw_send(raw, "GET /bytes/1000000000 HTTP/1.1\r\n\r\n");
+    raw_read_until(raw, "\r\n\r\n");
+    CHECK_EQ(lab_server_write(server, 1, "surprise", 8, &err), IL_EAGAIN);
+    CHECK_CONTAINS(err.message, "connection 1 ");
     raw_close(raw);
     raw_server_stop(server);
 }
@@ -568,6 +600,77 @@ TEST(start_fails_cleanly_at_each_allocation)
     }
     lab_server_stop(server);
     raw_check_nothing_left(&before);
+}
+
+/* Leave this process room for `count` more descriptors. */
+static void allow_fds(size_t count)
+{
+    struct rlimit limit;
+    int fds[128];
+
+    CHECK(count < il_array_count(fds));
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = limit.rlim_max;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    for (size_t i = 0; i <= count; i++) { /* the last one is the first that is too many */
+        fds[i] = dup(0);
+        CHECK(fds[i] >= 0);
+    }
+    for (size_t i = 0; i <= count; i++) {
+        CHECK(close(fds[i]) == 0);
+    }
+    limit.rlim_cur = (rlim_t)fds[count];
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+TEST(start_fails_cleanly_at_each_descriptor)
+{
+    struct raw_census before;
+    struct lab_server *server;
+
+    raw_census(&before);
+    for (size_t count = 0; count < 3; count++) { /* to listen on, epoll, wake-up */
+        allow_fds(count);
+        CHECK_EQ(lab_server_start(NULL, &server, &err), IL_ESYS);
+        CHECK_EQ(err.sys_errno, EMFILE);
+        allow_fds(100);
+        raw_check_nothing_left(&before);
+    }
+    allow_fds(3);
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    allow_fds(100);
+    lab_server_stop(server);
+    raw_check_nothing_left(&before);
+}
+
+TEST(server_without_descriptors_serves_when_there_are_some_again)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw;
+
+    allow_fds(1); /* enough for the client, and that was it */
+    raw = raw_open(server);
+    CHECK_EQ(counters_of(server).accepted_count, 0);
+    allow_fds(100);
+    raw_get(raw, "/hello", &answer);
+    CHECK_EQ(answer.status, 200);
+    raw_close(raw);
+    raw_server_stop(server);
+}
+
+TEST(accepting_goes_on_if_it_cannot_be_stopped)
+{
+    struct lab_server *server = raw_server_start(NULL);
+    struct raw *raw;
+
+    allow_fds(1); /* two are needed to fill the backlog */
+    CHECK_EQ(lab_server_accept_stop(server, &err), IL_ESYS);
+    CHECK_CONTAINS(err.message, "create a socket to fill the backlog: Too many open files");
+    allow_fds(100);
+    raw = open_idle(server);
+    CHECK_EQ(counters_of(server).accepted_count, 1);
+    raw_close(raw);
+    raw_server_stop(server);
 }
 
 TEST(server_lives_through_want_of_memory)

@@ -38,6 +38,22 @@ static const char *header(const char *name)
     return raw_header(&answer, name, value, sizeof(value));
 }
 
+/* Send `size` bytes of the pattern as a body; returns their hash. */
+static uint64_t upload(size_t size)
+{
+    static char part[1 << 16];
+    uint64_t hash = LAB_HASH_INIT;
+
+    for (size_t sent = 0; sent < size; sent += sizeof(part)) {
+        size_t length = il_min_u64(size - sent, sizeof(part));
+
+        lab_pattern_fill(part, length, 1, sent);
+        hash = lab_hash(hash, part, length);
+        raw_send_bytes(raw, part, length);
+    }
+    return hash;
+}
+
 /* ---- uploads ---- */
 
 TEST(echo_returns_request_line_header_and_body)
@@ -95,22 +111,6 @@ TEST(echo_unpacks_chunked_uploads_and_marks_trailers)
     close_both();
 }
 
-/* Send `size` bytes of the pattern as a body; returns their hash. */
-static uint64_t upload(size_t size)
-{
-    static char part[1 << 16];
-    uint64_t hash = LAB_HASH_INIT;
-
-    for (size_t sent = 0; sent < size; sent += sizeof(part)) {
-        size_t length = il_min_u64(size - sent, sizeof(part));
-
-        lab_pattern_fill(part, length, 1, sent);
-        hash = lab_hash(hash, part, length);
-        raw_send_bytes(raw, part, length);
-    }
-    return hash;
-}
-
 static void check_sunk(size_t size, uint64_t hash)
 {
     char want[96];
@@ -118,6 +118,40 @@ static void check_sunk(size_t size, uint64_t hash)
     raw_read_answer(raw, false, &answer);
     (void)snprintf(want, sizeof(want), "bytes %zu\nhash %016" PRIx64 "\n", size, hash);
     CHECK_STR(answer.body, want);
+}
+
+TEST(large_echoed_body_is_not_kept_for_ever)
+{
+    struct il_memory_use before, after;
+
+    open_both();
+    il_memory_use(&before);
+    raw_send(raw, "POST /echo?only_body=1 HTTP/1.1\r\nContent-Length: 3000000\r\n\r\n");
+    (void)upload(3000000);
+    raw_read_answer(raw, false, &answer);
+    CHECK_EQ(answer.body_size, 3000000);
+    CHECK(lab_pattern_matches(answer.body, sizeof(answer.body) - 1, 1, 0));
+    check_alive();
+    il_memory_use(&after);
+    CHECK(after.live_bytes < before.live_bytes + 100000);
+    close_both();
+}
+
+TEST(echo_answers_500_when_there_is_no_memory_for_the_body)
+{
+    open_both();
+    raw_send(raw, "POST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+    raw_read_answer(raw, false, &answer); /* now there is room for a small one */
+    raw_send(raw, "POST /echo HTTP/1.1\r\nContent-Length: 5000\r\n"
+                  "Expect: 100-continue\r\n\r\n");
+    raw_read_until(raw, "100 Continue\r\n\r\n");
+    il_memory_fail_after(0);
+    (void)upload(5000);
+    raw_read_answer(raw, false, &answer);
+    il_memory_fail_after(UINT64_MAX);
+    CHECK_EQ(answer.status, 500);
+    CHECK_STR(answer.body, "out of memory for the request's body\n");
+    close_both();
 }
 
 TEST(sink_counts_and_hashes_a_large_upload)
