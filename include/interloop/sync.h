@@ -11,15 +11,19 @@
  * IL_ETIMEDOUT.
  *
  * What a function that waits may answer, besides what its own comment says:
- *   IL_ETIMEDOUT                 not by the deadline
- *   IL_ECANCELED, IL_ESHUTDOWN   the waiting task was cancelled, its runtime is being ended.
- * Answered also when there would have been no need to wait, so that no task can go on for ever by
- * always finding something. IL_EDEADLOCK                 called in a callback, which must not wait
- *   IL_ENOMEM, IL_ESYS           a plain thread's first wait: its private loop could not be made
- * In each of these cases nothing was taken or sent. Functions that do not wait (try_..., send of a
- * oneshot, release, unlock, close) work everywhere, in callbacks and in cancelled tasks too. Every
- * function answers IL_EINVAL for NULL, and IL_EFORK for an object that was made before the process
- * was forked. `err` may be NULL.
+ *
+ *   IL_ETIMEDOUT   not by the deadline
+ *   IL_ECANCELED   the waiting task was cancelled
+ *   IL_ESHUTDOWN   the waiting task's runtime is being ended
+ *   IL_EDEADLOCK   called in a callback, which must not wait
+ *   IL_ENOMEM      a plain thread's first wait: its private loop could not be made
+ *   IL_ESYS        likewise
+ *
+ * In each of these cases nothing was taken or sent. A cancelled task is told so even if it would
+ * not have had to wait, so that none can go on for ever by always finding something. Functions that
+ * do not wait (try_..., il_oneshot_send, release, unlock, close) work everywhere, in callbacks and
+ * in cancelled tasks too. Every function that returns a code answers IL_EINVAL for NULL, and
+ * IL_EFORK for an object that was made before the process was forked. `err` may be NULL.
  *
  * Whose turn it is. Who waits is woken, never assigned anything: the oldest waiter of each loop is
  * woken, and whoever comes first takes. So a waiter that is cancelled, or whose runtime is parked

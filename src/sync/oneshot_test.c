@@ -51,7 +51,7 @@ TEST(value_sent_anywhere_is_received_anywhere)
 {
     for (int from = 0; from < WHERE_COUNT; from++) {
         for (int to = 0; to < WHERE_COUNT; to++) {
-            for (int round = 0; round < 20; round++) {
+            for (int round = 0; round < 8; round++) {
                 struct pair pair = pair_new();
                 struct actor sender, receiver;
 

@@ -219,6 +219,50 @@ TEST(waiter_on_a_parked_runtime_that_came_too_late_waits_on_and_is_woken_again)
     tear_down(1);
 }
 
+struct stuck {
+    _Atomic bool is_inside, may_go;
+};
+
+static void block_the_thread(void *arg)
+{
+    struct stuck *stuck = arg;
+
+    stuck->is_inside = true;
+    CHECK_COMES(stuck->may_go);
+}
+
+TEST(waiter_on_a_loop_that_is_stuck_in_user_code_keeps_no_permit_from_others)
+{
+    struct il_runtime *runtime = check_new_runtime(IL_RUNTIME_MULTI_THREAD, 1);
+    struct stuck stuck = { .is_inside = false };
+    struct holders holders = { .permits = 2 };
+    struct il_task *waiting, *blocking;
+    struct actor actors[WHERE_COUNT];
+    enum il_code code = IL_EINVAL;
+
+    set_up(0);
+    CHECK_OK(il_spawn(runtime, NULL, take_one, &code, &waiting, &err));
+    CHECK_COMES(stats().waiters == 1);
+    CHECK_OK(il_spawn(runtime, NULL, block_the_thread, &stuck, &blocking, &err));
+    CHECK_COMES(stuck.is_inside);
+    release(2);
+    for (int i = 0; i < WHERE_COUNT; i++) {
+        actor_start(&actors[i], (enum check_where)i, take_and_give_back, &holders);
+    }
+    for (int i = 0; i < WHERE_COUNT; i++) {
+        actor_join(&actors[i]);
+    }
+    stuck.may_go = true;
+    CHECK_OK(il_task_join(waiting, IL_FOREVER, &err));
+    CHECK_EQ(code, IL_OK);
+    CHECK_OK(il_task_join(blocking, IL_FOREVER, &err));
+    il_task_unref(waiting);
+    il_task_unref(blocking);
+    il_runtime_drop(runtime);
+    release(1);
+    tear_down(2);
+}
+
 static void take_one_and_give_it_back(void *arg)
 {
     take_one(arg);

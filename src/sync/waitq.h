@@ -5,10 +5,10 @@
  * worth asking again, and whoever asks first takes. So a waiter whose loop does not run, or that is
  * cancelled, has nothing that could be lost with it.
  *
- * The waiters of one loop form a *line*: first come, first served. All threads that wait outside of
- * tasks form one line too, although each has a loop of its own: a thread that waits drives its loop,
- * so none of them can be parked, and to wake them all for each permit would cost ten times the CPU
- * with 256 threads. The first of each line is its *head*. What holds whenever the mutex is free:
+ * The waiters of one loop form a *line*: first come, first served. All threads that wait outside
+ * of tasks form one line too, although each has a loop of its own: a thread that waits drives its
+ * loop, so none of them can be parked, and to wake them all for each permit would cost ten times
+ * the CPU with 256 threads. The first of each line is its *head*. Whenever the mutex is free:
  *
  *     if there is enough for a head, that head has been woken and has not asked since,
  *     or it gives way to the favoured one and has a timer that ends this (see below).
@@ -21,9 +21,10 @@
  * little is taken. Therefore a head that has waited for WAITQ_FAVOUR_AFTER_NS, and on asking again
  * still cannot have what it needs, is *favoured*: nobody else takes. Among several it is the
  * oldest. Two limits keep this from holding anybody up:
- *   - It must answer. Who would take, were it not for the favoured one, challenges it (wakes it).
- * If it has not asked within WAITQ_ANSWER_NS, its favour is over: it is parked, stuck, or gone. So
- *     it costs the others that time, once.
+ *
+ *   - It must answer. Who would take, were it not for the favoured one, challenges it: wakes it.
+ *     If it has not asked within WAITQ_ANSWER_NS, its favour is over: it is parked, stuck, or gone.
+ *     So it costs the others that time, once.
  *   - It must share. After as long as it had waited before it was favoured, nobody who needs more
  *     than one unit is favoured for the same time. So what is there is kept from nobody for ever;
  *     and since the next turn is longer than the last, one of them will be long enough.
