@@ -91,7 +91,7 @@ def compare(options, server):
     """Exit status."""
     settings = rounds.Settings(options.build,
                                options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS),
-                               options.seconds or (QUICK_SECONDS if options.quick else FULL_SECONDS))
+                               options.seconds or (QUICK_SECONDS if options.quick else FULL_SECONDS), options.quick)
     contests = []
     with server(settings.cores) as running:
         for workload, names in choose(options):

@@ -2,9 +2,11 @@
 import os
 import platform
 import subprocess
+import threading
 import time
 
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAUSE_WATCH_INTERVAL_S = 0.1
 
 
 class Cores:
@@ -63,24 +65,44 @@ def process_cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
 
 
+class PauseWatch(threading.Thread):
+    """Notices when nothing on the machine ran for a while, as when a virtual machine is stopped and goes
+    on later: the clock has jumped then, and whatever was measured meanwhile is worth nothing."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.longest_s = 0.0
+
+    def run(self):
+        before = time.monotonic()
+        while True:
+            time.sleep(PAUSE_WATCH_INTERVAL_S)
+            now = time.monotonic()
+            self.longest_s = max(self.longest_s, now - before - PAUSE_WATCH_INTERVAL_S)
+            before = now
+
+
 class Noise:
-    """Who used the machine besides the benchmark, from start() to share(). The benchmark reports its
-    own use by add()."""
+    """Who used the machine besides the benchmark, from the start to shares(). The benchmark reports its own
+    use by add()."""
 
     def __init__(self):
         self.own_s = 0.0
         self.started_at = time.monotonic()
         self.busy_ticks, self.stolen_ticks = _cpu_ticks()
+        self.pauses = PauseWatch()
+        self.pauses.start()
 
     def add(self, cpu_s):
         self.own_s += cpu_s
 
     def shares(self):
         """Shares of the whole machine's time taken by other processes, and by other machines on the
-        same hardware."""
+        same hardware; and the longest time for which nothing ran."""
         busy, stolen = _cpu_ticks()
         mine = os.times()
         total_s = (time.monotonic() - self.started_at) * os.cpu_count()
         others_s = (busy - self.busy_ticks) / CLOCK_TICKS_PER_S - self.own_s - mine.user - mine.system
         return {"others": max(0.0, others_s / total_s),
-                "stolen": (stolen - self.stolen_ticks) / CLOCK_TICKS_PER_S / total_s}
+                "stolen": (stolen - self.stolen_ticks) / CLOCK_TICKS_PER_S / total_s,
+                "longest_pause_s": self.pauses.longest_s}

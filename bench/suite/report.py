@@ -108,14 +108,30 @@ def goals_section(judged):
     return "\n".join(["### Goals", "", _table(["", "at most", "measured", ""], lines), ""])
 
 
-def about_section(about):
+PAUSE_WORTH_SAYING_S = 1.0
+
+
+def noise_percent(contests):
+    """By how much a program differed from itself, at worst; None if none ran twice."""
+    differences = [abs(rows[FLOOR_AGAIN]["ratio"].median - 1) * 100 for contest, rows in contests
+                   if contest.workload.kind == "cpu" and "ratio" in rows.get(FLOOR_AGAIN, {})]
+    return max(differences) if differences else None
+
+
+def about_section(about, contests):
     """How it was measured, in one paragraph; what a reader needs to know to trust the tables."""
     machine, noise = about["machine"], about["noise"]
+    differed = noise_percent(contests)
     text = (f"Measured {machine['date']} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
             f"{machine['libc']}, {machine['compiler']}. {about['rounds']} rounds of about {about['seconds']} s, "
             f"interleaved; medians, in parentheses the lowest and the highest round. Other processes had "
             f"{noise['others'] * 100:.1f} % of the machine meanwhile, and {noise['stolen'] * 100:.1f} % was stolen "
             "by its host.")
+    if differed is not None:
+        text += f" The first of each table, measured a second time, differed from itself by up to {differed:.1f} %."
+    if noise["longest_pause_s"] > PAUSE_WORTH_SAYING_S:
+        text += (f" **The machine stood still for {noise['longest_pause_s']:.0f} s at a time: do not trust the "
+                 "highest values.**")
     if about["are_cores_shared"]:
         text += " There is only one core: client and server share it."
     if about["is_quick"]:
@@ -125,7 +141,7 @@ def about_section(about):
 
 def whole(about, contests, judged):
     """The whole report; `contests`: [(Contest, rows)]."""
-    parts = [about_section(about)]
+    parts = [about_section(about, contests)]
     if judged:
         parts.append(goals_section(judged))
     parts += [workload_section(contest, rows) for contest, rows in contests]

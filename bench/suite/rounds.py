@@ -11,6 +11,7 @@ from suite.contenders import BY_NAME as CONTENDERS
 
 TIMEOUT_S = 300          # for one run of one program, unless it has to run longer
 WRK_SHORT_S = 1          # wrk counts whole seconds
+MEMORY_ROUNDS_MAX = 3    # memory hardly differs from one to the next
 FLOOR_AGAIN = "floor-again"
 PERCENTILES = (50, 99, 99.9)
 
@@ -44,6 +45,11 @@ class Contest:
 
     def contender(self, name):
         return CONTENDERS[self.workload.floor if name == FLOOR_AGAIN else name]
+
+    def rounds(self):
+        if self.workload.kind == "memory":
+            return 1 if self.settings.is_quick else min(self.settings.rounds, MEMORY_ROUNDS_MAX)
+        return self.settings.rounds
 
     # ---- one run ----
 
@@ -108,7 +114,7 @@ class Contest:
                 self.requests[name] = self.find_count(server, name)
             except measure.Failed as error:
                 self.drop(name, error)
-        for number in range(self.settings.rounds):
+        for number in range(self.rounds()):
             names = list(self.samples)
             if number % 2 == 1:
                 names.reverse()
@@ -121,7 +127,7 @@ class Contest:
                 except measure.Failed as error:
                     self.drop(name, error)
             self.server_s += server.cpu_s() - server_before_s
-            say(f"  round {number + 1} of {self.settings.rounds}")
+            say(f"  round {number + 1} of {self.rounds()}")
 
     # ---- what came of it ----
 
@@ -187,9 +193,10 @@ class Contest:
 class Settings:
     """How this run of the suite measures."""
 
-    def __init__(self, build, rounds, seconds):
+    def __init__(self, build, rounds, seconds, is_quick):
         self.build = build
         self.rounds = rounds
         self.seconds = seconds
+        self.is_quick = is_quick
         self.cores = machine.Cores()
         self.noise = machine.Noise()
