@@ -159,7 +159,7 @@ func main() {
 		MaxIdleConns:        *connections,
 		MaxIdleConnsPerHost: *connections,
 		ReadBufferSize:      64 << 10,
-		WriteBufferSize:     64 << 10,
+		WriteBufferSize:     32 << 10,
 		DisableCompression:  true,
 	}
 	if *upload == 0 { // small messages: the sizes that Go chooses by itself

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static char buffer[BENCH_BUFFER_SIZE];
-static const char zeros[BENCH_BUFFER_SIZE];
+static const char zeros[BENCH_UPLOAD_SIZE];
 
 static void send_all(int fd, const char *data, size_t size)
 {

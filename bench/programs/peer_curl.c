@@ -36,7 +36,7 @@ static void transfer_set_up_upload(struct transfer *transfer, const struct bench
     curl_easy_setopt(transfer->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)options->upload_bytes);
     curl_easy_setopt(transfer->easy, CURLOPT_READFUNCTION, transfer_on_upload);
     curl_easy_setopt(transfer->easy, CURLOPT_READDATA, transfer);
-    curl_easy_setopt(transfer->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)BENCH_BUFFER_SIZE);
+    curl_easy_setopt(transfer->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)BENCH_UPLOAD_SIZE);
     curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, no_expect);
 }
 
