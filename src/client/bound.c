@@ -58,6 +58,7 @@ struct bound_exchange {
         bool is_abandoned;            /* nobody wants the outcome */
         bool is_paused;               /* the driver waits for the reader */
         bool is_home_posted;
+        bool is_resume_posted;
         bool is_unsent;       /* failed before anything was written */
         struct party *reader; /* borrowed while it waits */
         enum il_code code;
@@ -453,6 +454,9 @@ static enum loop_result bound_on_resume(struct il_loop *loop, struct job *job)
     struct bound_exchange *x = il_container_of(job, struct bound_exchange, resume_job);
     struct bound_conn *bound = x->bound;
 
+    sys_mutex_lock(&x->shared.mutex);
+    x->shared.is_resume_posted = false;
+    sys_mutex_unlock(&x->shared.mutex);
     if (bound != NULL && bound->held.current == x) {
         bound->conn->held.is_readable = true;
         bound_on_io(bound->conn);
@@ -736,7 +740,9 @@ static void bound_resume(struct bound_exchange *x)
     struct il_loop *loop = NULL;
 
     sys_mutex_lock(&x->shared.mutex);
-    if (x->shared.state == BOUND_HEAD) {
+    if (x->shared.state == BOUND_HEAD && !x->shared.is_resume_posted) {
+        /* The driver may have filled up and paused again before it got the last one. */
+        x->shared.is_resume_posted = true;
         loop = loop_ref(x->bound->loop);
     }
     sys_mutex_unlock(&x->shared.mutex);
