@@ -271,7 +271,7 @@ struct il_runtime *il_runtime_unref(struct il_runtime *runtime)
     }
     before = atomic_fetch_sub_explicit(&runtime->ref_count, 1, memory_order_acq_rel);
     il_assert(before > 0);
-    if (before == 1) {
+    if (before == 1 && runtime->fork_generation == sys_fork_generation()) {
         if (atomic_load(&runtime->state) == RUNTIME_RUNNING) {
             atomic_store(&runtime->ref_count, 1);
             return il_runtime_drop(runtime);

@@ -1,5 +1,6 @@
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "rt/rt.h"
@@ -452,4 +453,23 @@ TEST(loop_of_a_thread_that_has_ended_stays_for_who_is_still_waking_the_thread)
     party_unref(party);
     rt_counts(&counts);
     CHECK_EQ(counts.loops, 0);
+}
+
+TEST(runtime_of_the_parent_process_can_be_dropped_in_a_child)
+{
+    struct il_runtime *runtime;
+    pid_t child;
+    int status;
+
+    CHECK_OK(il_runtime_new(NULL, &runtime, &err));
+    child = fork();
+    if (child == 0) {
+        _exit(il_runtime_drop(runtime) == NULL ? 0 : 1); /* its threads are not here */
+    }
+    CHECK(child > 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 0);
+    il_runtime_drop(runtime);
+    check_nothing_left();
 }
