@@ -28,6 +28,7 @@ static void desk_free(struct desk *desk)
     il_assert(desk->locked.ticket_count == 0);
     (void)il_client_unref(desk->client);
     (void)il_semaphore_unref(desk->permits);
+    (void)loop_unref(desk->loop);
     sys_mutex_deinit(&desk->locked.mutex);
     il_free(desk);
 }
@@ -130,13 +131,18 @@ void desk_close(struct desk *desk)
 
 /* ---- sending, for a single and a proxy ---- */
 
+bool desk_is_the_parents(const struct desk *desk)
+{
+    return desk->fork_generation != sys_fork_generation();
+}
+
 enum il_code desk_check(const struct desk *desk, const struct il_request *request,
                         struct il_error *err)
 {
     if (request == NULL) {
         return il_fail(err, IL_EINVAL, "%s '%s': request is NULL", desk->kind, desk->name);
     }
-    if (desk->fork_generation != sys_fork_generation()) {
+    if (desk_is_the_parents(desk)) {
         return il_fail(err, IL_EFORK,
                        "%s '%s' was made before this process was forked: make one of your own "
                        "after fork",
@@ -215,7 +221,7 @@ static void desk_visit_locked(struct desk *desk,
             .deadline_ns = ticket->deadline_ns,
             .state = states[ticket->locked.state],
             .since_ns = ticket->locked.since_ns,
-            .loop = ticket->locked.loop,
+            .loop = ticket->locked.loop != NULL ? ticket->locked.loop : desk->loop,
             .task_id = ticket->locked.task_id,
             .taken_count = desk->locked.taken_count,
             .taken_count_max = desk->permit_count,
@@ -243,14 +249,14 @@ void share_for_each_pending(void (*visit)(const struct share_pending *pending, v
 
 /* ---- small things that the patterns share ---- */
 
-enum il_code share_get(share_send_fn *send, void *object, const char *url,
+enum il_code share_get(share_send_fn *send_request, void *object, const char *url,
                        struct il_response **ret_response, struct il_error *err)
 {
     struct il_request *request;
     enum il_code code = il_request_new("GET", url, &request, err);
 
     if (code == IL_OK) {
-        code = send(object, request, ret_response, err);
+        code = send_request(object, request, ret_response, err);
         il_request_free(request);
     }
     return code;

@@ -29,6 +29,7 @@ struct desk {
     char owner[LOOP_NAME_SIZE];   /* the name of its runtime */
     struct il_runtime *runtime;   /* a reference until it is closed, then only for comparing */
     struct il_client *client;     /* a reference */
+    struct il_loop *loop;         /* a service: where its actor lives, a reference; else NULL */
     struct il_semaphore *permits; /* a service: each request being run holds one; else NULL */
     uint32_t permit_count;
     uint32_t request_count_max;
@@ -64,6 +65,9 @@ void desk_unref(struct desk *desk);
  * reference on the runtime back. Thread: any; not in a task of the runtime if that was the last
  * one. */
 void desk_close(struct desk *desk);
+
+/* In the child of a fork a desk is of no use, and its locks may be held for ever: let it be. */
+bool desk_is_the_parents(const struct desk *desk);
 
 /* May the request be handed over here? IL_EINVAL, IL_EFORK. */
 enum il_code desk_check(const struct desk *desk, const struct il_request *request,
@@ -115,6 +119,9 @@ enum il_code ticket_new(struct desk *desk, const struct il_request *request,
                         struct ticket **ret_ticket, struct il_error *err);
 void ticket_unref(struct ticket *ticket);
 
+/* Does the caller still wait? */
+bool ticket_is_wanted(struct ticket *ticket);
+
 /* The caller has handed it over to `loop`; it may have been taken already. */
 void ticket_note_queued(struct ticket *ticket, struct il_loop *loop);
 
@@ -136,10 +143,10 @@ void ticket_run(void *arg);
 
 /* ---- small things that the patterns share ---- */
 
-/* As il_get, by `send`. */
+/* As il_get, by `send_request`. */
 typedef enum il_code share_send_fn(void *object, const struct il_request *request,
                                    struct il_response **ret_response, struct il_error *err);
-enum il_code share_get(share_send_fn *send, void *object, const char *url,
+enum il_code share_get(share_send_fn *send_request, void *object, const char *url,
                        struct il_response **ret_response, struct il_error *err);
 
 /* Options are NULL, or have the size that we know. */

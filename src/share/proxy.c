@@ -39,7 +39,7 @@ enum il_code il_proxy_new(struct il_runtime *owner, struct il_client *client,
 
 void il_proxy_free(struct il_proxy *proxy)
 {
-    if (proxy != NULL) {
+    if (proxy != NULL && !desk_is_the_parents(proxy->desk)) {
         desk_close(proxy->desk);
         desk_unref(proxy->desk);
         il_free(proxy);

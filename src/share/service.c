@@ -9,7 +9,8 @@
  * Owns: the channel and the desk. Threads: any.
  * Ends: the actor ends when the channel is closed and all that was in it has been run, or when its
  *   runtime ends; then it answers what is left. il_service_stop() waits for it, but not for ever;
- *   so the service's memory has two owners, the user and the actor. */
+ *   so the service's memory belongs to the user, to the actor, and to those who wait for a place.
+ */
 #include <stdio.h>
 
 #include "share/desk.h"
@@ -21,18 +22,21 @@ struct il_service {
     struct desk *desk;          /* a reference */
     struct il_channel *channel; /* of tickets, each with its runner's reference */
     struct il_task *actor;      /* a reference */
-    struct il_loop *loop;       /* where the actor lives; a reference */
     bool refuse_when_full;
     uint64_t queue_timeout_ms; /* IL_NO_LIMIT for none */
     _Atomic uint32_t ref_count;
 };
+
+static void service_ref(struct il_service *service)
+{
+    atomic_fetch_add_explicit(&service->ref_count, 1, memory_order_relaxed);
+}
 
 static void service_unref(struct il_service *service)
 {
     if (atomic_fetch_sub_explicit(&service->ref_count, 1, memory_order_acq_rel) == 1) {
         (void)il_channel_unref(service->channel);
         (void)il_task_unref(service->actor);
-        (void)loop_unref(service->loop);
         desk_unref(service->desk);
         il_free(service);
     }
@@ -57,16 +61,27 @@ static void service_refuse(struct ticket *ticket, enum il_code code, struct il_e
     ticket_unref(ticket);
 }
 
+static void service_give_permit_back(struct il_service *service)
+{
+    il_assert(il_semaphore_release(service->desk->permits, 1, NULL) == IL_OK); /* it was ours */
+}
+
 /* The permit goes with the task, or comes back at once. */
 static void service_run_one(struct il_service *service, struct ticket *ticket)
 {
     struct desk *desk = service->desk;
     struct il_error error;
-    enum il_code code = il_spawn(desk->runtime, desk->name, ticket_run, ticket, NULL, &error);
+    enum il_code code;
 
+    if (!ticket_is_wanted(ticket)) {
+        ticket_unref(ticket);
+        service_give_permit_back(service);
+        return;
+    }
+    code = il_spawn(desk->runtime, desk->name, ticket_run, ticket, NULL, &error);
     if (code != IL_OK) {
         service_refuse(ticket, code, &error);
-        il_assert(il_semaphore_release(desk->permits, 1, NULL) == IL_OK);
+        service_give_permit_back(service);
     }
 }
 
@@ -82,7 +97,7 @@ static enum il_code service_serve(struct il_service *service)
         }
         code = il_channel_receive(service->channel, IL_FOREVER, &message, NULL);
         if (code != IL_OK) {
-            il_assert(il_semaphore_release(service->desk->permits, 1, NULL) == IL_OK);
+            service_give_permit_back(service);
             return code;
         }
         service_run_one(service, message);
@@ -171,7 +186,7 @@ enum il_code il_service_start(struct il_runtime *runtime, const struct il_servic
         il_free(service);
         return code;
     }
-    service->loop = loop_ref(rt_task_party(service->actor)->loop);
+    service->desk->loop = loop_ref(rt_task_party(service->actor)->loop);
     *ret_service = service;
     return IL_OK;
 }
@@ -183,7 +198,7 @@ enum il_code il_service_stop(struct il_service *service, uint64_t deadline_ns, s
     if (service == NULL) {
         return IL_OK;
     }
-    if (service->desk->fork_generation != sys_fork_generation()) {
+    if (desk_is_the_parents(service->desk)) {
         return il_fail(err, IL_EFORK, "service '%s' belongs to the parent process",
                        service->desk->name);
     }
@@ -203,23 +218,36 @@ enum il_code il_service_stop(struct il_service *service, uint64_t deadline_ns, s
 
 /* ---- sending ---- */
 
-/* Put the ticket into the queue. Touches nothing of the service that may go with it. */
-static enum il_code service_put(struct il_channel *channel, struct ticket *ticket,
-                                bool refuse_when_full, uint64_t until_ns, struct il_error *err)
+static enum il_code service_fail_full(const struct il_service *service, const struct ticket *ticket,
+                                      uint64_t until_ns, struct il_error *err)
 {
-    enum il_code code = refuse_when_full ? il_channel_try_send(channel, ticket, err)
-                                         : il_channel_send(channel, ticket, until_ns, err);
+    bool is_total = until_ns == ticket->deadline_ns;
+    uint64_t limit_ms = is_total ? ticket->total_timeout_ms : service->queue_timeout_ms;
+
+    return il_fail_timeout(err, IL_PHASE_DISPATCH, limit_ms,
+                           "service '%s': its queue was full for %llu ms, the limit of %s; its "
+                           "runtime '%s' is slow, busy, or not driven",
+                           ticket->desk->name, (unsigned long long)limit_ms,
+                           is_total ? "the whole request" : "queue_timeout_ms",
+                           ticket->desk->owner);
+}
+
+/* Put the ticket into the queue. */
+static enum il_code service_put(struct il_service *service, struct ticket *ticket,
+                                struct il_error *err)
+{
     const struct desk *desk = ticket->desk;
+    uint64_t until_ns =
+        il_min_u64(il_deadline_in_ms(service->queue_timeout_ms), ticket->deadline_ns);
+    enum il_code code = service->refuse_when_full
+                            ? il_channel_try_send(service->channel, ticket, err)
+                            : il_channel_send(service->channel, ticket, until_ns, err);
 
     switch (code) {
     case IL_EAGAIN:
         return il_fail(err, code, "service '%s': its queue is full (queue_capacity)", desk->name);
     case IL_ETIMEDOUT:
-        return il_fail_timeout(
-            err, IL_PHASE_DISPATCH, (sys_now_ns() - ticket->handed_over_ns) / LOOP_NS_PER_MS,
-            "service '%s': its queue was full for too long; %s", desk->name,
-            until_ns < ticket->deadline_ns ? "the limit is queue_timeout_ms"
-                                           : "the limit is the request's total limit");
+        return service_fail_full(service, ticket, until_ns, err);
     case IL_ECLOSED:
         if (atomic_load(&desk->is_owner_gone)) {
             return il_fail(err, IL_EOWNERGONE,
@@ -235,10 +263,7 @@ static enum il_code service_put(struct il_channel *channel, struct ticket *ticke
 enum il_code il_service_send(struct il_service *service, const struct il_request *request,
                              struct il_response **ret_response, struct il_error *err)
 {
-    struct il_channel *channel;
-    struct il_loop *loop;
     struct ticket *ticket;
-    uint64_t until_ns;
     enum il_code code;
 
     if (service == NULL) {
@@ -251,19 +276,15 @@ enum il_code il_service_send(struct il_service *service, const struct il_request
     if (code != IL_OK) {
         return code;
     }
-    channel = il_channel_ref(service->channel); /* the service may be stopped while we wait */
-    loop = loop_ref(service->loop);
-    until_ns = il_min_u64(il_deadline_in_ms(service->queue_timeout_ms), ticket->deadline_ns);
-    code = service_put(channel, ticket, service->refuse_when_full, until_ns, err);
+    service_ref(service); /* it may be stopped while we wait for a place */
+    code = service_put(service, ticket, err);
+    service_unref(service);
     if (code == IL_OK) {
-        ticket_note_queued(ticket, loop);
-        code = ticket_wait(ticket, ret_response, err);
-    } else {
-        ticket_unref(ticket); /* the runner's, that does not come to be */
-        ticket_leave(ticket);
+        ticket_note_queued(ticket, ticket->desk->loop);
+        return ticket_wait(ticket, ret_response, err);
     }
-    (void)loop_unref(loop);
-    (void)il_channel_unref(channel);
+    ticket_unref(ticket); /* the runner's, that does not come to be */
+    ticket_leave(ticket);
     return code;
 }
 

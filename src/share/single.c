@@ -59,7 +59,7 @@ enum il_code il_single_new(const struct il_single_options *options, struct il_si
 
 void il_single_free(struct il_single *single)
 {
-    if (single == NULL) {
+    if (single == NULL || (single->desk != NULL && desk_is_the_parents(single->desk))) {
         return;
     }
     if (single->desk != NULL) {

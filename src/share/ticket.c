@@ -42,6 +42,11 @@ static enum ticket_state ticket_get_state(struct ticket *ticket)
     return state;
 }
 
+bool ticket_is_wanted(struct ticket *ticket)
+{
+    return ticket_get_state(ticket) != TICKET_OVER;
+}
+
 /* ---- life ---- */
 
 static void ticket_free(struct ticket *ticket)
@@ -331,12 +336,10 @@ enum il_code ticket_wait(struct ticket *ticket, struct il_response **ret_respons
                          struct il_error *err)
 {
     uint64_t grace_ns = (uint64_t)IL_SHARE_GRACE_MS * LOOP_NS_PER_MS;
-    enum ticket_state state;
     void *value = NULL;
     enum il_code code = il_oneshot_receive(ticket->receiver, ticket->deadline_ns, &value, NULL);
 
-    if (code == IL_ETIMEDOUT && (state = ticket_get_state(ticket)) != TICKET_ARRIVING &&
-        state != TICKET_QUEUED) {
+    if (code == IL_ETIMEDOUT && ticket_get_state(ticket) >= TICKET_TAKEN) {
         /* The request's own time is up at about this moment; it knows better what it waits for. */
         code = il_oneshot_receive(ticket->receiver, ticket->deadline_ns + grace_ns, &value, NULL);
     }
