@@ -9,8 +9,10 @@
  * Owns: the Dwfl and a cache of names. Thread: the child's only one. */
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "doctor/demangle.h"
@@ -36,27 +38,47 @@ static pid_t unwind_pid;
 
 /* ---- files ---- */
 
+/* Open a file of the target as the target would find it: links are followed inside its root only,
+ * and nothing but a regular file is opened, because opening a device can do things. -1 on failure.
+ */
+static int open_in_root(const char *name)
+{
+    struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
+    char path[64];
+    struct stat status;
+    int root, place, fd = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/root", unwind_pid);
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        return -1;
+    }
+    place = (int)syscall(SYS_openat2, root, name, &how, sizeof(how));
+    close(root);
+    if (place < 0) {
+        return -1;
+    }
+    if (fstat(place, &status) == 0 && S_ISREG(status.st_mode) &&
+        status.st_size <= UNWIND_FILE_BYTES_MAX) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    }
+    close(place);
+    return fd;
+}
+
 static int find_elf(Dwfl_Module *module, void **user_data, const char *name, Dwarf_Addr base,
                     char **ret_name, Elf **ret_elf)
 {
-    char path[4160];
-    struct stat status;
     int fd;
 
     if (name[0] != '/') { /* the vdso */
         return dwfl_linux_proc_find_elf(module, user_data, name, base, ret_name, ret_elf);
     }
-    snprintf(path, sizeof(path), "/proc/%d/root%s", unwind_pid, name);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        return -1;
+    fd = open_in_root(name);
+    if (fd >= 0) {
+        *ret_name = strdup(name);
     }
-    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
-        status.st_size > UNWIND_FILE_BYTES_MAX) {
-        close(fd);
-        return -1;
-    }
-    *ret_name = strdup(path);
     return fd;
 }
 
