@@ -332,10 +332,12 @@ static void conclude_parked(struct look *look, uint32_t set, const struct conten
 {
     bool is_certain =
         contents->response_count > 0 && look->stack_count > 0 && look->sets[set].look_count > 0;
+    /* A set without a single connection may be anything: a selector kept for later, a timer. */
+    bool is_likely = look->can_syscall && (contents->response_count > 0 || contents->tcp_count > 0);
     struct finding *finding = finding_new(look, VERDICT_PARKED_OWNER,
-                                          is_certain          ? CONFIDENCE_CERTAIN
-                                          : look->can_syscall ? CONFIDENCE_LIKELY
-                                                              : CONFIDENCE_POSSIBLE);
+                                          is_certain  ? CONFIDENCE_CERTAIN
+                                          : is_likely ? CONFIDENCE_LIKELY
+                                                      : CONFIDENCE_POSSIBLE);
 
     finding->is_write_side = contents->response_count == 0;
     say_set(look, finding, set);

@@ -272,9 +272,8 @@ static int serve_alone(const char *name)
         const char *name;
         enum server_manner manner;
     } manners[] = { { "answers", SERVER_ANSWERS }, { "silent", SERVER_SILENT },
-                    { "slow", SERVER_SLOW },
-                    { "once", SERVER_ONCE },       { "closes", SERVER_CLOSES },
-                    { "floods", SERVER_FLOODS } };
+                    { "slow", SERVER_SLOW },       { "once", SERVER_ONCE },
+                    { "closes", SERVER_CLOSES },   { "floods", SERVER_FLOODS } };
 
     for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
         if (strcmp(manners[i].name, name) == 0) {

@@ -4,12 +4,12 @@
  * curl_multi handle, driven by sockets and one timer, as libcurl's documentation says. */
 #include <curl/curl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -129,7 +129,8 @@ static int change_watch(CURL *easy, curl_socket_t socket, int what, void *arg, v
         curl_multi_assign(multi, socket, watch);
     }
     uv_poll_start(&watch->poll,
-                  (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
+                  (what & CURL_POLL_IN ? UV_READABLE : 0) |
+                      (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
                   on_socket);
     return 0;
 }
@@ -280,8 +281,12 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } cases[] = {
-        { "parked", parked },   { "parked-ok", parked_ok },     { "blocked", blocked },
-        { "blocked-ok", blocked_ok }, { "one-request", one_request }, { "busy", busy },
+        { "parked", parked },
+        { "parked-ok", parked_ok },
+        { "blocked", blocked },
+        { "blocked-ok", blocked_ok },
+        { "one-request", one_request },
+        { "busy", busy },
         { "idle", idle },
     };
 
