@@ -18,7 +18,7 @@
 #define MONITOR_LOOK_MS     10
 #define MONITOR_STILL_MS    200 /* so long must it stand still */
 #define MONITOR_STILL_LOOKS 5   /* and so many looks must have seen it */
-#define MONITOR_TABLE_MS    500
+#define MONITOR_TABLE_MS    300
 #define MONITOR_ROWS_MAX    (WORLD_JUDGED_MAX * 2)
 #define MONITOR_SHOWN_MAX   12
 

@@ -227,7 +227,8 @@ static void on_progress(void *arg, const struct cell *cell, size_t cell_index, s
     if (timeline != NULL && progress->is_verbose) {
         fprintf(progress->show.out, "%s under %s, run %u: ", cause, solution, run + 1);
         show_verdict(&progress->show, cell->runs[run].verdict, "", 0);
-        fprintf(progress->show.out, ", %u ms\n", cell->runs[run].elapsed_ms);
+        fprintf(progress->show.out, ", %u ms%s%s\n", cell->runs[run].elapsed_ms,
+                cell->runs[run].note[0] != '\0' ? ": " : "", cell->runs[run].note);
         show_timeline(&progress->show, timeline);
         fputc('\n', progress->show.out);
     }
