@@ -386,6 +386,9 @@ static void loop_poll(struct il_loop *loop, uint64_t deadline_ns)
 
     poller_bury_done(loop->poller);
     if (loop->held.ready.head == NULL && !loop->held.must_return && until_ns > loop->held.now_ns) {
+        if (loop->held.before_sleep != NULL) {
+            loop->held.before_sleep(loop);
+        }
         timeout_ns = until_ns == UINT64_MAX ? SYS_FOREVER : until_ns - loop->held.now_ns;
         atomic_store_explicit(&loop->shared.is_polling, true, memory_order_relaxed);
         loop_note(loop, loop->held.now_ns);

@@ -81,8 +81,9 @@ struct IL_CAPABILITY("loop") il_loop {
         struct il_list guests;
         struct epoll_event events[LOOP_EVENTS_MAX];
         int event_index, event_count;
-        uint64_t now_ns;  /* read once a turn */
-        bool has_polled;  /* since it was last taken hold of */
+        uint64_t now_ns;                            /* read once a turn */
+        void (*before_sleep)(struct il_loop *loop); /* the owner's; NULL: nothing */
+        bool has_polled;                            /* since it was last taken hold of */
         bool must_return; /* a job of this turn wants the holder back: do not sleep in the poll */
         bool is_ending;   /* loop_end is under way: nobody may take over, user code runs in place */
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */

@@ -5,6 +5,7 @@
  * it at any time. It ends with its thread. Threads: any; see rt.h. */
 #include "rt/task.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 /* ---- the thread's record ---- */
@@ -52,15 +53,10 @@ static enum loop_result thread_on_woken(struct il_loop *loop, struct job *job)
     return LOOP_HELD;
 }
 
-struct rt_thread *rt_thread(void)
+static struct rt_thread *thread_new(void)
 {
-    struct sys_thread_self *self = sys_thread_self();
-    struct rt_thread *thread = self->context;
+    struct rt_thread *thread = il_calloc(1, sizeof(*thread));
 
-    if (IL_LIKELY(thread != NULL)) {
-        return thread;
-    }
-    thread = il_calloc(1, sizeof(*thread));
     if (thread == NULL) {
         return NULL;
     }
@@ -70,9 +66,64 @@ struct rt_thread *rt_thread(void)
     thread->party.free = thread_free;
     party_init_holds(&thread->party);
     thread->fork_generation = sys_fork_generation();
+    return thread;
+}
+
+/* Make `thread` the calling thread's record. */
+static void thread_install(struct rt_thread *thread)
+{
+    struct sys_thread_self *self = sys_thread_self();
+
     self->context = thread;
     self->on_exit = thread_on_exit;
+}
+
+struct rt_thread *rt_thread(void)
+{
+    struct rt_thread *thread = sys_thread_self()->context;
+
+    if (IL_LIKELY(thread != NULL)) {
+        return thread;
+    }
+    thread = thread_new();
+    if (thread != NULL) {
+        thread_install(thread);
+    }
     return thread;
+}
+
+/* What a thread of ours finds when it starts. */
+struct thread_start {
+    struct rt_thread *thread;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static void thread_main(void *arg)
+{
+    struct thread_start start = *(struct thread_start *)arg;
+
+    il_free(arg);
+    thread_install(start.thread);
+    start.run(start.arg);
+}
+
+int rt_thread_start(struct sys_thread **ret_thread, const char *name, void (*run)(void *arg),
+                    void *arg)
+{
+    struct thread_start *start = il_malloc(sizeof(*start));
+    struct rt_thread *thread = thread_new();
+    int result = -ENOMEM;
+
+    if (start != NULL && thread != NULL) {
+        *start = (struct thread_start){ thread, run, arg };
+        result = sys_thread_start(ret_thread, name, thread_main, start);
+    }
+    if (result < 0) {
+        il_free(start);
+        il_free(thread);
+    }
+    return result;
 }
 
 enum il_code rt_thread_loop(struct rt_thread *thread, struct il_error *err)

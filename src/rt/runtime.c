@@ -47,7 +47,6 @@ static void worker_main(void *arg)
     struct rt_thread *thread = rt_thread();
     struct rt_drive drive;
 
-    il_assert(thread != NULL); /* a thread that starts has a little memory */
     il_assert(loop_try_hold(home->loop));
     rt_drive_begin(&drive, thread, runtime);
     if (runtime_run_to_the_end(home) == LOOP_HELD) {
@@ -105,6 +104,15 @@ static enum il_code runtime_check_options(const struct il_runtime_options *optio
     return IL_OK;
 }
 
+/* Stacks that lay unused for long give their pages back. */
+static void runtime_before_sleep(struct il_loop *loop)
+{
+    struct rt_loop *home = loop->owner;
+
+    /* when to come again is of no matter: a loop that sleeps on keeps a little memory */
+    (void)stack_cache_trim(&home->held.stacks, loop->held.now_ns);
+}
+
 static enum il_code runtime_init_loop(struct il_runtime *runtime, unsigned index,
                                       struct il_error *err)
 {
@@ -130,8 +138,10 @@ static enum il_code runtime_init_loop(struct il_runtime *runtime, unsigned index
     if (code != IL_OK) {
         sys_mutex_deinit(&home->locked.mutex);
         stack_cache_deinit(&home->held.stacks);
+        return code;
     }
-    return code;
+    home->loop->held.before_sleep = runtime_before_sleep; /* before anybody can hold it */
+    return IL_OK;
 }
 
 static void runtime_deinit_loop(struct rt_loop *home)
@@ -154,7 +164,7 @@ static void runtime_abandon_loop(struct rt_loop *home)
 
 static enum il_code runtime_start_worker(struct rt_loop *home, struct il_error *err)
 {
-    int result = sys_thread_start(&home->worker, home->loop->name, worker_main, home);
+    int result = rt_thread_start(&home->worker, home->loop->name, worker_main, home);
 
     if (result < 0) {
         return il_fail_errno(err, result == -ENOMEM ? IL_ENOMEM : IL_ESYS, -result,
@@ -467,6 +477,10 @@ static enum il_code block_on_check(struct il_runtime *runtime, struct il_error *
         return il_fail(err, IL_EDEADLOCK,
                        "il_block_on('%s') in a callback on loop '%s': a callback must not wait",
                        runtime->name, thread->loop->name);
+    }
+    if (runtime->kind == IL_RUNTIME_MULTI_THREAD && thread->task == NULL) {
+        return rt_thread_loop(thread,
+                              err); /* to wait on; once the task runs it is too late to fail */
     }
     return IL_OK;
 }

@@ -160,7 +160,6 @@ static void rescuer_main(void *arg)
     struct il_runtime *runtime = home->runtime;
     struct rt_drive drive;
 
-    il_assert(rt_thread() != NULL);
     if (loop_try_take_over(home->loop)) {
         note_away_task(home);
         rt_drive_begin(&drive, rt_thread(), runtime);
@@ -193,7 +192,7 @@ static void rescue_loop(struct rt_loop *home)
     struct sys_thread *rescuer;
 
     (void)il_runtime_ref(home->runtime); /* the rescuer's */
-    if (sys_thread_start(&rescuer, "il-rescue", rescuer_main, home) < 0) {
+    if (rt_thread_start(&rescuer, "il-rescue", rescuer_main, home) < 0) {
         (void)il_runtime_unref(home->runtime); /* no thread to be had: look again after a grace */
         return;
     }

@@ -51,6 +51,11 @@ enum il_code rt_enter_as_thread(struct rt_thread *thread, struct rt_place *ret_p
 /* The calling thread's record, made on first use; NULL when out of memory. */
 struct rt_thread *rt_thread(void);
 
+/* As sys_thread_start, with the new thread's record made beforehand: a thread that runs cannot be
+ * told that there is no memory for it. */
+int rt_thread_start(struct sys_thread **ret_thread, const char *name, void (*run)(void *arg),
+                    void *arg);
+
 /* The calling thread's private loop, made on first use. */
 enum il_code rt_thread_loop(struct rt_thread *thread, struct il_error *err);
 
