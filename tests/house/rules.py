@@ -62,9 +62,9 @@ OUTSIDE = {
 
 EXTRA = {
     # lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
-    r"lab/server\w*\.[ch]": {"base/base.h", "llhttp.h"},
+    r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h"},  # serve.c is the server's too
     # A part of its tests: speaks to it byte by byte.
-    r"lab/raw_client\.[ch]": {"tests/check.h"},
+    r"lab/raw_client\.[ch]": {"base/base.h", "tests/check.h"},
 }
 
 # Libraries that are one folder's business.
