@@ -10,7 +10,8 @@ installed() { # path below the prefix, wherever the system keeps its libraries
 
 install_puts_everything_below_destdir() {
     make --no-print-directory -C "$IL_SOURCE" install BUILD="$IL_BUILD" DESTDIR="$stage"
-    for path in libinterloop.a libinterloop.so libinterloop.so.0 pkgconfig/interloop.pc interloop/error.h; do
+    for path in libinterloop.a libinterloop.so libinterloop.so.0 pkgconfig/interloop.pc interloop/error.h \
+        man/man1/interloop.1 man/man1/interloop-doctor.1 man/man3/il_client.3 man/man3/il_get.3; do
         [ -n "$(installed "$path")" ] || fail "$path is not installed"
     done
     [ "$(ls "$stage" "$stage/usr")" = "$stage:
