@@ -1,5 +1,5 @@
 #!/bin/bash
-# readme.sh: what README.md shows is so: its programs build and do what it says, its pictures are up to date.
+# readme.sh: the programs that README.md shows build, as it says, and do what it says.
 . "$(dirname "$0")/../check.sh"
 
 # The Nth C program of README.md.
@@ -43,12 +43,6 @@ second_program_moves_a_connection_from_a_runtime_that_is_not_driven() {
     [ "$(tr '\n' ',' <said)" = "A: 200,B: 200,1 connection, moved 1 time," ] || fail "it said: $(cat said)"
 }
 
-matrix_shows_the_verdicts_of_the_catalogue() {
-    "$IL_BUILD/interloop" reproduce --list --json >list.json
-    "$IL_SOURCE/tools/matrix-svg" --check list.json
-}
-
 check first_program_gets_an_answer
 check second_program_moves_a_connection_from_a_runtime_that_is_not_driven
-check matrix_shows_the_verdicts_of_the_catalogue
 check_done
