@@ -32,7 +32,8 @@ install_follows_prefix() {
 }
 
 pkg_config() { # as it answers a user whose root is the stage
-    PKG_CONFIG_LIBDIR=$(dirname "$(installed pkgconfig/interloop.pc)") PKG_CONFIG_SYSROOT_DIR=$stage \
+    PKG_CONFIG_LIBDIR=$(dirname "$(installed pkgconfig/interloop.pc)"):$(pkg-config --variable pc_path pkg-config) \
+        PKG_CONFIG_SYSROOT_DIR=$stage \
         PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 pkg-config "$@"
 }
 
@@ -98,8 +99,9 @@ linked_files_are_hardened() {
         ! grep -q 'TEXTREL' dynamic || fail "$file: text relocations"
         readelf -h "$file" | grep -q 'Type: *DYN' || fail "$file: not position-independent"
     done
-    readelf -W --dyn-syms "$(installed libinterloop.so.0)" | grep -q '__stack_chk_fail' || fail "no stack protector"
-    readelf -W --dyn-syms "$(installed libinterloop.so.0)" | grep -Eq '__[a-z]+_chk(@|$| )' || fail "no checked buffer functions"
+    readelf -W --dyn-syms "$(installed libinterloop.so.0)" >symbols # not a pipe: grep -q ends at the first hit
+    grep -q '__stack_chk_fail' symbols || fail "no stack protector"
+    grep -Eq '__[a-z]+_chk(@|$| )' symbols || fail "no checked buffer functions"
 }
 
 uninstall_leaves_no_file() {
