@@ -186,6 +186,7 @@ int main(int argc, char **argv)
         free(files[i].name);
         free(files[i].data);
     }
-    printf("%u inputs and %lu mutations passed\n", file_count, mutation_count);
+    printf("ok      %u_inputs_and_%lu_mutations_are_survived\n", file_count, mutation_count);
+    printf("1 passed, 0 failed\n");
     return 0;
 }
