@@ -22,6 +22,7 @@ RECORD = os.path.join(HERE, "instructions.json")
 DOCUMENT = os.path.join(os.path.dirname(HERE), "docs", "performance.md")
 MARKS = ("<!-- results: written by tools/bench --publish -->", "<!-- end of results -->")
 PLOTTED = ("get-1", "get-64", "get-1024", "get-9000", "download", "close")
+PLOTTED_MEMORY = ("held-10k", "idle-10k")
 
 
 def parse_arguments():
@@ -35,7 +36,7 @@ def parse_arguments():
                         help=f"of one run, about: default {FULL_SECONDS}, quick {QUICK_SECONDS}")
     parser.add_argument("--build", default=os.path.join(os.path.dirname(HERE), "build"), metavar="DIR")
     parser.add_argument("--out", metavar="DIR", default=os.path.join(HERE, "results", "latest"),
-                        help="where results.md, results.json and cpu.svg go (default bench/results/latest)")
+                        help="where results.md, results.json and the plots go (default bench/results/latest)")
     parser.add_argument("--publish", action="store_true",
                         help="keep these results: write bench/results/ and the tables of docs/performance.md")
     parser.add_argument("--list", action="store_true", help="name the workloads and the contenders")
@@ -52,6 +53,8 @@ def parse_arguments():
         for name in given.split(",") if given else ():
             if name not in known:
                 parser.error(f"there is no '{name}'; there are: {', '.join(known)}")
+    if options.publish and (options.quick or options.only or options.names):
+        parser.error("--publish is for whole runs: not with --quick, --only or --with")
     if options.profile and (options.only not in workloads.BY_NAME or options.names not in contenders.BY_NAME):
         parser.error("--profile needs one workload (--only) and one contender (--with)")
     if options.rounds is not None and options.rounds < 1:
@@ -107,16 +110,23 @@ def compare(options, server):
     return 1 if any(contest.failed for contest, _ in contests) else 0
 
 
+def plots(contests):
+    """{file name: SVG}"""
+    drawn = {}
+    for name, kinds, draw in (("cpu.svg", PLOTTED, plot.draw_cpu), ("memory.svg", PLOTTED_MEMORY, plot.draw_memory)):
+        panels = [(contest.workload.title, contest.workload.floor, rows) for contest, rows in contests
+                  if contest.workload.name in kinds and rows]
+        if panels:
+            drawn[name] = draw(panels)
+    return drawn
+
+
 def write_results(options, about, contests, judged):
     folder = os.path.join(HERE, "results") if options.publish else options.out
     text = report.whole(about, contests, judged)
-    panels = [(contest.workload.title, contest.workload.floor, rows) for contest, rows in contests
-              if contest.workload.name in PLOTTED and rows]
-    os.makedirs(folder, exist_ok=True)
     files = {"results.md": text,
-             "results.json": json.dumps(report.to_json(about, contests, judged), indent=1) + "\n"}
-    if panels:
-        files["cpu.svg"] = plot.draw_cpu(panels)
+             "results.json": json.dumps(report.to_json(about, contests, judged), indent=1) + "\n", **plots(contests)}
+    os.makedirs(folder, exist_ok=True)
     for name, content in files.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(content)
@@ -127,13 +137,15 @@ def write_results(options, about, contests, judged):
 
 
 def publish(text):
-    """Put the tables between the marks of docs/performance.md."""
+    """Put the plots and the tables between the marks of docs/performance.md."""
     with open(DOCUMENT, encoding="utf-8") as file:
         document = file.read()
     before, _, rest = document.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
+    pictures = ("![CPU time of a request, by client](../bench/results/cpu.svg)\n\n"
+                "![Memory of a request, by client](../bench/results/memory.svg)\n")
     with open(DOCUMENT, "w", encoding="utf-8") as file:
-        file.write(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}")
+        file.write(f"{before}{MARKS[0]}\n\n{pictures}\n{text}\n{MARKS[1]}{after}")
 
 
 # ---- what can be counted ----

@@ -46,56 +46,87 @@ def _line(x1, y1, x2, y2, css):
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{css}"/>'
 
 
-def _bar(name, row, y, scale):
-    """One contender: label, system and user part, range, number."""
+class Bar:
+    """One contender: its parts end to end, from the left; then the range and the number."""
+
+    def __init__(self, name, parts, low, high, text):
+        self.name = name
+        self.parts = parts  # [(value, colour, what it is)]
+        self.value = sum(value for value, _, _ in parts)
+        self.low = low
+        self.high = high
+        self.text = text
+
+
+def _cpu_bar(name, row):
     cpu, share = row["cpu_us"], row["user_share"]
-    system_colour, user_colour = COLOURS[CONTENDERS[name].kind]
-    system_width = cpu.median * (1 - share) * scale
-    user_width = cpu.median * share * scale
+    kind = CONTENDERS[name].kind
+    system_us, user_us = cpu.median * (1 - share), cpu.median * share
+    text = f"{report.number(cpu.median)} µs"
+    if "ratio" in row and kind != "floor":
+        text += f" · {row['ratio'].median:.2f} ×"
+    parts = [(system_us, COLOURS[kind][0], f"kernel: {report.number(system_us)} µs"),
+             (user_us, COLOURS[kind][1], f"user: {report.number(user_us)} µs")]
+    return Bar(name, parts, cpu.low, cpu.high, text)
+
+
+def _memory_bar(name, row):
+    each = row["bytes_per_request"]
+    text = f"{report.kib(each.median)} KiB"
+    return Bar(name, [(each.median, COLOURS[CONTENDERS[name].kind][0], text)], each.low, each.high, text)
+
+
+def _draw_bar(bar, y, scale):
     middle = y + BAR_HEIGHT / 2
-    value = f"{report.number(cpu.median)} µs"
-    if "ratio" in row and CONTENDERS[name].kind != "floor":
-        value += f" · {row['ratio'].median:.2f} ×"
-    css = "title" if CONTENDERS[name].kind == "interloop" else ""
-    return [
-        _text(LABEL_WIDTH - 8, middle + 4, CONTENDERS[name].label, css, "end"),
-        _rect(LABEL_WIDTH, y, system_width, system_colour, f"kernel: {report.number(cpu.median * (1 - share))} µs"),
-        _rect(LABEL_WIDTH + system_width, y, user_width, user_colour, f"user: {report.number(cpu.median * share)} µs"),
-        _line(LABEL_WIDTH + cpu.low * scale, middle, LABEL_WIDTH + cpu.high * scale, middle, "range"),
-        _text(LABEL_WIDTH + max(cpu.high, cpu.median) * scale + 6, middle + 4, value, css),
-    ]
+    css = "title" if CONTENDERS[bar.name].kind == "interloop" else ""
+    elements = [_text(LABEL_WIDTH - 8, middle + 4, CONTENDERS[bar.name].label, css, "end")]
+    x = LABEL_WIDTH
+    for value, colour, what in bar.parts:
+        elements.append(_rect(x, y, value * scale, colour, what))
+        x += value * scale
+    elements.append(_line(LABEL_WIDTH + bar.low * scale, middle, LABEL_WIDTH + bar.high * scale, middle, "range"))
+    elements.append(_text(LABEL_WIDTH + max(bar.high, bar.value) * scale + 6, middle + 4, bar.text, css))
+    return elements
 
 
-def _panel(title, floor_name, rows, top):
+def _draw_panel(title, floor_name, bars, top):
     """One workload; returns (elements, height)."""
-    shown = sorted(((name, row) for name, row in rows.items() if name != FLOOR_AGAIN),
-                   key=lambda item: item[1]["cpu_us"].median)
-    longest = max(row["cpu_us"].high for _, row in shown)
-    scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / longest
-    floor = rows.get(floor_name)
-    bottom = top + TITLE_HEIGHT + len(shown) * LINE_HEIGHT
+    scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / max(bar.high for bar in bars)
+    bottom = top + TITLE_HEIGHT + len(bars) * LINE_HEIGHT
     elements = [_text(8, top + 25, title[0].upper() + title[1:], "title")]
-    if floor:
-        x = LABEL_WIDTH + floor["cpu_us"].median * scale
-        elements.append(_line(x, top + TITLE_HEIGHT - 6, x, bottom - 4, "floor"))
-    for i, (name, row) in enumerate(shown):
-        elements += _bar(name, row, top + TITLE_HEIGHT + i * LINE_HEIGHT, scale)
+    for bar in bars:
+        if bar.name == floor_name:
+            x = LABEL_WIDTH + bar.value * scale
+            elements.append(_line(x, top + TITLE_HEIGHT - 6, x, bottom - 4, "floor"))
+    for i, bar in enumerate(sorted(bars, key=lambda one: one.value)):
+        elements += _draw_bar(bar, top + TITLE_HEIGHT + i * LINE_HEIGHT, scale)
     return elements, bottom - top
 
 
-def draw_cpu(panels):
-    """`panels`: [(title, name of the floor, rows)]. One SVG with a panel for each."""
+def _draw(panels, make_bar, parts, what):
+    """`panels`: [(title, name of the floor, rows)]. One SVG with a panel for each. `parts` names the parts of a
+    bar, `what` its length."""
     elements, y = [], LEGEND_HEIGHT
     for title, floor_name, rows in panels:
-        more, height = _panel(title, floor_name, rows, y)
+        bars = [make_bar(name, row) for name, row in rows.items() if name != FLOOR_AGAIN]
+        more, height = _draw_panel(title, floor_name, bars, y)
         elements += more
         y += height + 6
     x = 8
-    for kind, (system_colour, user_colour) in COLOURS.items():
-        elements += [_rect(x, 8, 14, system_colour, kind), _rect(x + 14, 8, 14, user_colour, kind),
-                     _text(x + 34, 20, f"{kind}: kernel, user", "small")]
-        x += 170
-    elements.append(_text(x, 20, "CPU µs a request; thin line: range; dashed: floor", "small"))
+    for kind, colours in COLOURS.items():
+        elements += [_rect(x + i * 14, 8, 14, colour, kind) for i, colour in enumerate(colours[:len(parts)])]
+        elements.append(_text(x + 14 * len(parts) + 6, 20, ": ".join([kind, ", ".join(parts)] if parts[0] else [kind]),
+                              "small"))
+        x += 178 if parts[0] else 110
+    elements.append(_text(x, 20, f"{what}; thin line: range; dashed: floor", "small"))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" '
-            f'role="img" aria-label="CPU time per request, by client">\n<style>{STYLE}</style>\n'
+            f'role="img" aria-label="{escape(what)}, by client">\n<style>{STYLE}</style>\n'
             + "\n".join(elements) + "\n</svg>\n")
+
+
+def draw_cpu(panels):
+    return _draw(panels, _cpu_bar, ["kernel", "user"], "CPU µs a request")
+
+
+def draw_memory(panels):
+    return _draw(panels, _memory_bar, [""], "KiB a request or connection")

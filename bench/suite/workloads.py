@@ -45,6 +45,7 @@ MANY = ["floor-epoll", "il-task", "il-call", "wrk", "h2load", "curl-multi", "cur
 VERY_MANY = [name for name in MANY if name != "soup-async"]
 BULK = ["floor-blocking", "il-thread", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
 HELD = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+PATTERNS = ["il-default", "il-per-runtime", "il-factory", "il-single", "il-proxy", "il-service"]
 IDLE = ["floor-epoll", "il-call", "curl-multi", "curl-socket"]
 CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
            "go"]
@@ -78,6 +79,10 @@ ALL = [
              connections=64, runtimes=count, pilot=10000, uses_all_cores=True,
              quick=["il-own", "il-shared"] if count == 4 else None)
     for count in (2, 4, 16)
+] + [
+    Workload(f"patterns-{count}", f"the ways of living with several runtimes: small GETs, {title}", PATTERNS,
+             connections=count, pilot=2000, uses_all_cores=True, quick=PATTERNS if count == 1 else None)
+    for count, title in ((1, "one at a time"), (64, "64 in flight"))
 ] + [
     Workload("runtime", "parts of a runtime, on one thread", ["il-yield", "il-timer", "il-spawn", "il-block-on"],
              kind="micro", pilot=20000, quick=["il-yield", "il-timer", "il-spawn", "il-block-on"]),

@@ -201,6 +201,12 @@ def report_and_plot_show_every_row():
     for wanted in ("libcurl, easy", "A &lt;title&gt;"):
         if wanted not in svg:
             yield f"not in the plot: {wanted}"
+    memory = {"floor-epoll": {"bytes_per_request": statistics.Spread([100, 200])},
+              "il-call": {"bytes_per_request": statistics.Spread([4096])}}
+    svg = plot.draw_memory([("memory", "floor-epoll", memory)])
+    for wanted in ("interloop, callbacks", "4.00 KiB"):
+        if wanted not in svg:
+            yield f"not in the plot of memory: {wanted}"
     json.dumps(report.to_json({}, [(contest, rows)], []))
 
 
