@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <arpa/nameser.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "net/dns.h"
@@ -21,6 +22,7 @@ enum server_manner {
     SERVER_TRUNCATES_ALL,   /* and closes the TCP connection */
     SERVER_TALKS_NONSENSE,  /* cuts the answer in the middle of a record */
     SERVER_STUTTERS,        /* sends an empty datagram, a stranger's answer, then its own */
+    SERVER_RAVES,           /* some bytes behind the question are others than they should be */
     SERVER_LEADS_IN_CIRCLE, /* an alias of itself */
     SERVER_LEADS_ELSEWHERE, /* an alias, with that name's addresses */
 };
@@ -61,6 +63,7 @@ struct dns_server {
     size_t tcp_question_count;
     struct server_question held[SERVER_HELD_MAX];
     size_t held_count;
+    uint32_t seed;    /* of what it raves */
     char address[32]; /* "127.0.0.1:12345" */
     struct dns_settings settings;
 };
@@ -201,6 +204,26 @@ static inline void server_send(struct dns_server *server, const struct server_qu
     }
 }
 
+static inline uint32_t server_random(struct dns_server *server)
+{
+    server->seed = server->seed * 1664525 + 1013904223;
+    return server->seed >> 8;
+}
+
+static inline void server_damage(struct dns_server *server, struct packet *packet, size_t begin)
+{
+    uint32_t count = 1 + server_random(server) % 8;
+
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = begin + server_random(server) % (packet->size - begin);
+
+        packet->bytes[at] = (unsigned char)server_random(server);
+    }
+    if (server_random(server) % 4 == 0) {
+        packet->size -= server_random(server) % (packet->size - begin);
+    }
+}
+
 static inline void server_answer(struct dns_server *server, const struct server_question *question)
 {
     enum server_manner manner =
@@ -214,6 +237,8 @@ static inline void server_answer(struct dns_server *server, const struct server_
         other.bytes[0] ^= 1; /* another question's number */
         server_send(server, question, &empty);
         server_send(server, question, &other);
+    } else if (manner == SERVER_RAVES) {
+        server_damage(server, &packet, question->size);
     }
     server_send(server, question, &packet);
 }

@@ -182,8 +182,7 @@ static int dns_init_channel(struct dns *dns)
     static _Atomic bool is_library_ready;
     const struct dns_settings *settings = settings_for_test;
     struct ares_options options = {
-        /* We go through the search list ourselves; $HOSTALIASES is no business of a library's. */
-        .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
+        .flags = ARES_FLAG_NOALIASES, /* $HOSTALIASES is no business of a library's */
         .timeout = DNS_TIMEOUT_MS,
         .tries = DNS_TRY_COUNT,
         .lookups = (char *)"f", /* of ares_getaddrinfo, which is for /etc/hosts only */

@@ -128,6 +128,10 @@ static const struct server_rule RULES[] = {
       .manners = { SERVER_LEADS_ELSEWHERE, SERVER_LEADS_ELSEWHERE },
       .addresses = { "2001:db8::b", "192.0.2.11" } },
     { .name = "many.test", .many = 500 },
+    { .name = "raving.test",
+      .manners = { SERVER_RAVES, SERVER_RAVES },
+      .addresses = { "2001:db8::c", "192.0.2.12 192.0.2.13 192.0.2.14" } },
+    { .name = "raving-alias.test", .manners = { SERVER_RAVES, SERVER_LEADS_ELSEWHERE }, .many = 4 },
     { .name = "box.corp.test", .addresses = { NULL, "192.0.2.20" } },
     { .name = "box", .addresses = { "2001:db8::20", NULL } },
     { .name = "a.b.corp.test", .addresses = { NULL, "192.0.2.21" } },
@@ -364,6 +368,25 @@ TEST(stray_datagrams_before_the_answer_are_passed_over)
     fixture_close(&fixture);
 }
 
+TEST(damaged_answers_do_no_harm)
+{
+    static const char *const hosts[] = { "raving.test", "raving-alias.test" };
+    struct fixture fixture;
+    struct lookup lookup;
+
+    fixture_open(&fixture);
+    fixture.server.settings.timeout_ms = 50;
+    fixture.server.settings.try_count = 2;
+    for (uint32_t seed = 0; seed < 3000; seed++) {
+        fixture.server.seed = seed;
+        lookup_run(&lookup, fixture.loop, hosts[seed % 2]); /* some answer, whatever it is */
+        resolve_forget(fixture.loop, hosts[seed % 2]);
+    }
+    lookup_run(&lookup, fixture.loop, "both.test");
+    CHECK_EQ(lookup.count, 3);
+    fixture_close(&fixture);
+}
+
 /* ---- failures ---- */
 
 TEST(failure_says_what_the_server_said)
@@ -494,6 +517,25 @@ TEST(hosts_file_comes_before_dns_for_both_families)
     fixture_close(&fixture);
 }
 
+TEST(hosts_file_may_give_more_addresses_than_are_kept)
+{
+    char path[] = "/tmp/interloop-hosts-XXXXXX", text[4096];
+    struct fixture fixture;
+    struct lookup lookup;
+    int used = 0;
+
+    fixture_open(&fixture);
+    for (int i = 0; i < 40; i++) {
+        used += snprintf(text + used, sizeof(text) - (size_t)used, "::1:%d big\n127.0.1.%d big\n",
+                         i, i);
+    }
+    write_hosts(path, text);
+    lookup_run(&lookup, fixture.loop, "big");
+    CHECK_EQ(lookup.count, 2 * RESOLVE_FAMILY_MAX);
+    CHECK(unlink(path) == 0);
+    fixture_close(&fixture);
+}
+
 TEST(search_list_is_followed_for_both_families_together)
 {
     struct fixture fixture;
@@ -553,6 +595,27 @@ TEST(lookups_of_one_name_share_a_question_and_none_leads)
     CHECK_EQ(second.count, 2);
     CHECK_EQ(third.count, 2);
     CHECK_EQ(question_count(&fixture), 2);
+    fixture_close(&fixture);
+}
+
+TEST(question_of_a_second_ago_is_not_joined)
+{
+    struct fixture fixture;
+    struct lookup first, second;
+
+    fixture_open(&fixture);
+    fake_time_begin();
+    lookup_start(&first, fixture.loop, "held.test");
+    wait_until_held(&fixture, 2);
+    fake_now_ns += 1000 * (uint64_t)LOOP_NS_PER_MS;
+    loop_turn_some(fixture.loop, 1);
+    lookup_start(&second, fixture.loop, "held.test"); /* the network may be another by now */
+    wait_until_held(&fixture, 4);
+    resolve_cancel(&first.resolve);
+    server_release(&fixture.server, DNS_A);
+    server_release(&fixture.server, DNS_AAAA);
+    lookup_finish(&second);
+    CHECK_EQ(second.count, 2);
     fixture_close(&fixture);
 }
 
