@@ -17,14 +17,15 @@
 enum server_manner {
     SERVER_ANSWERS,
     SERVER_IS_SILENT,
-    SERVER_HOLDS,           /* until server_release */
-    SERVER_TRUNCATES,       /* over UDP; answers over TCP */
-    SERVER_TRUNCATES_ALL,   /* and closes the TCP connection */
-    SERVER_TALKS_NONSENSE,  /* cuts the answer in the middle of a record */
-    SERVER_STUTTERS,        /* sends an empty datagram, a stranger's answer, then its own */
-    SERVER_RAVES,           /* some bytes behind the question are others than they should be */
-    SERVER_LEADS_IN_CIRCLE, /* an alias of itself */
-    SERVER_LEADS_ELSEWHERE, /* an alias, with that name's addresses */
+    SERVER_HOLDS,               /* until server_release */
+    SERVER_HOLDS_AND_TRUNCATES, /* holds what comes over UDP, truncates, and holds again over TCP */
+    SERVER_TRUNCATES,           /* over UDP; answers over TCP */
+    SERVER_TRUNCATES_ALL,       /* and closes the TCP connection */
+    SERVER_TALKS_NONSENSE,      /* cuts the answer in the middle of a record */
+    SERVER_STUTTERS,            /* sends an empty datagram, a stranger's answer, then its own */
+    SERVER_RAVES,               /* some bytes behind the question are others than they should be */
+    SERVER_LEADS_IN_CIRCLE,     /* an alias of itself */
+    SERVER_LEADS_ELSEWHERE,     /* an alias, with that name's addresses */
 };
 
 /* What to say of a name: by type, AAAA and A. */
@@ -157,8 +158,9 @@ static inline void server_make_answer(struct packet *packet, const struct server
                                       enum server_manner manner)
 {
     const struct server_rule *rule = question->rule;
-    bool is_truncated =
-        (manner == SERVER_TRUNCATES || manner == SERVER_TRUNCATES_ALL) && !question->is_tcp;
+    bool is_truncated = (manner == SERVER_TRUNCATES || manner == SERVER_TRUNCATES_ALL ||
+                         manner == SERVER_HOLDS_AND_TRUNCATES) &&
+                        !question->is_tcp;
     struct packet target = { .size = 0 };
     unsigned count = 0;
 
@@ -297,7 +299,7 @@ static inline void server_take_question(struct dns_server *server, struct server
     }
     if (manner == SERVER_TRUNCATES_ALL && question->is_tcp) {
         server_conn_close(server);
-    } else if (manner == SERVER_HOLDS) {
+    } else if (manner == SERVER_HOLDS || manner == SERVER_HOLDS_AND_TRUNCATES) {
         CHECK(server->held_count < SERVER_HELD_MAX);
         server->held[server->held_count++] = *question;
     } else {

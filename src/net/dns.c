@@ -201,6 +201,7 @@ static int dns_init_channel(struct dns *dns)
     if (settings != NULL) {
         options.timeout = settings->timeout_ms > 0 ? settings->timeout_ms : options.timeout;
         options.tries = settings->try_count > 0 ? settings->try_count : options.tries;
+        options.flags |= settings->is_tcp_only ? ARES_FLAG_USEVC : 0;
         options.domains = (char **)&settings->search;
         options.ndomains = settings->search != NULL;
         options.ndots = settings->ndots;

@@ -95,6 +95,7 @@ struct dns_settings {
     const char *search;  /* one domain, or NULL */
     int ndots;
     int timeout_ms, try_count;   /* 0: as always */
+    bool is_tcp_only;            /* as "options use-vc" says where c-ares reads it */
     bool hosts_from_environment; /* $CARES_HOSTS names the hosts file */
 };
 void dns_set_for_test(const struct dns_settings *settings);

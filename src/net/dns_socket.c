@@ -200,7 +200,7 @@ void dns_socket_on_state(void *arg, int fd, int readable, int writable)
     il_assert(socket != NULL);
     socket->wants_write = writable != 0;
     if (socket->wants_write && socket->is_writable) {
-        dns_push(dns); /* there may be no other event that says so */
+        dns_push(dns); /* no event will come: the socket was writable before */
     }
 }
 

@@ -135,3 +135,27 @@ TEST(damaged_refusal_is_not_read_beyond_its_end)
     (void)dns_unref(dns);
     loop_close_for_test(loop);
 }
+
+TEST(abandoned_questions_crowd_a_dns_until_they_are_answered)
+{
+    struct leftovers before = leftovers_now();
+    struct il_loop *loop = loop_open_for_test();
+    struct dns_server server;
+    struct il_error err;
+    struct dns *dns;
+
+    dns_server_open(&server, loop, NULL, 0);
+    CHECK_OK(dns_new(loop, &dns, &err));
+    for (int i = 0; i < DNS_ABANDONED_MAX; i++) {
+        CHECK(!dns_is_crowded(dns));
+        dns_abandon(dns_ask(dns, "some.test", i % 2 == 0 ? DNS_A : DNS_AAAA, never_answered, NULL));
+    }
+    CHECK(dns_is_crowded(dns));
+    while (dns_is_crowded(dns)) {
+        CHECK_EQ(loop_turn(loop, 0), LOOP_HELD);
+    }
+    (void)dns_unref(dns);
+    dns_server_close(&server);
+    loop_close_for_test(loop);
+    check_nothing_is_left_since(&before);
+}
