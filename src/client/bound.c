@@ -512,7 +512,7 @@ static void bound_call_succeeds(struct il_call *call, struct bound_exchange *x)
     response = call->response;
     if (call->is_streaming) {
         response->state = RESPONSE_STREAMING;
-        response->stream = (struct bound_stream *)x; /* with the call's reference */
+        response->stream = x; /* with the call's reference */
         response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
         response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
         response->deadline_ns = call->total_deadline_ns;
@@ -582,7 +582,7 @@ static enum il_code bound_new(struct il_call *call, struct bound_conn *bound,
                        "the bound driver cannot send a body from a source; give "
                        "the body with il_request_set_body");
     } else {
-        code = exchange_write_head(call->client, request, &x->request, err);
+        code = exchange_write_head(request, &x->request, err);
     }
     if (code == IL_OK && il_bytes_append(&x->request, il_bytes_data(&request->body),
                                          il_bytes_size(&request->body)) != IL_OK) {
@@ -779,7 +779,7 @@ static enum il_code bound_read_wait(struct il_response *response, struct rt_plac
 enum il_code bound_read(struct il_response *response, void *buffer, size_t size, size_t *ret_size,
                         struct il_error *err)
 {
-    struct bound_exchange *x = (struct bound_exchange *)response->stream;
+    struct bound_exchange *x = response->stream;
     enum bound_look look = BOUND_LOOK_WAIT;
     bool must_resume = false;
     struct rt_place place;
@@ -816,6 +816,6 @@ enum il_code bound_read(struct il_response *response, void *buffer, size_t size,
 
 void bound_abandon(struct il_response *response)
 {
-    bound_give_up((struct bound_exchange *)response->stream);
+    bound_give_up(response->stream);
     response->stream = NULL;
 }

@@ -106,7 +106,7 @@ enum response_state {
     RESPONSE_FAILED,
 };
 
-struct bound_stream; /* bound.c */
+struct bound_exchange; /* bound.c */
 
 struct il_response {
     struct il_client *client; /* a use */
@@ -122,8 +122,8 @@ struct il_response {
     struct il_response_timing timing;
 
     enum response_state state;
-    struct conn *conn;           /* rests, while nobody reads (caller driver) */
-    struct bound_stream *stream; /* what the driving loop sends (bound driver) */
+    struct conn *conn;             /* rests, while nobody reads (caller driver) */
+    struct bound_exchange *stream; /* what the driving loop sends (bound driver) */
     uint64_t read_timeout_ms;
     uint64_t deadline_ns; /* of the call as a whole */
     uint64_t total_timeout_ms;

@@ -22,8 +22,8 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused);
 void exchange_supply(struct il_call *call, enum il_code code, size_t size);
 
 /* Write the head of the call's request, behind what is in `out`. */
-enum il_code exchange_write_head(const struct il_client *client, const struct il_request *request,
-                                 struct il_bytes *out, struct il_error *err);
+enum il_code exchange_write_head(const struct il_request *request, struct il_bytes *out,
+                                 struct il_error *err);
 
 /* The next part of a streamed body (caller driver); see il_response_read. */
 enum il_code exchange_read(struct il_response *response, void *buffer, size_t size,

@@ -26,8 +26,8 @@ bool exchange_adopt(struct il_call *call, struct conn *conn)
     return true;
 }
 
-enum il_code exchange_write_head(const struct il_client *client, const struct il_request *request,
-                                 struct il_bytes *out, struct il_error *err)
+enum il_code exchange_write_head(const struct il_request *request, struct il_bytes *out,
+                                 struct il_error *err)
 {
     struct h1_request_head head = {
         .method = request->method,
@@ -39,7 +39,6 @@ enum il_code exchange_write_head(const struct il_client *client, const struct il
             request->source != NULL ? request->source_length : il_bytes_size(&request->body),
     };
 
-    (void)client;
     return h1_request_write(out, &head, err);
 }
 
@@ -56,7 +55,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->response->timing.connected_ns = loop_now_ns(call->home);
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
-    if (exchange_write_head(call->client, request, &conn->held.out, &error) != IL_OK) {
+    if (exchange_write_head(request, &conn->held.out, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return;
     }
