@@ -201,8 +201,10 @@ static void conn_consume_sent(struct conn *conn, size_t size)
     size_t from_out = (size_t)il_min_u64(size, il_bytes_size(&conn->held.out));
 
     il_bytes_consume(&conn->held.out, from_out);
-    conn->held.body += size - from_out;
-    conn->held.body_size -= size - from_out;
+    if (size > from_out) {
+        conn->held.body += size - from_out;
+        conn->held.body_size -= size - from_out;
+    }
 }
 
 enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno)

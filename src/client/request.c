@@ -96,8 +96,10 @@ enum il_code il_request_set_body(struct il_request *request, const void *bytes, 
         return il_fail(err, IL_ENOMEM, "no memory for a body of %zu bytes", size);
     }
     il_bytes_truncate(&request->body, 0);
-    memcpy(il_bytes_tail(&request->body), bytes, size);
-    il_bytes_added(&request->body, size);
+    if (size > 0) {
+        memcpy(il_bytes_tail(&request->body), bytes, size);
+        il_bytes_added(&request->body, size);
+    }
     request->source = NULL;
     request->body_kind = H1_BODY_SIZED;
     return IL_OK;
