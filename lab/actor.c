@@ -25,8 +25,10 @@ static void actor_drop_runtime(struct actor *actor)
 /* Named for stack traces: this is what a parked runtime looks like. */
 static __attribute__((noinline)) void actor_thread_is_parked(struct actor *actor)
 {
+    atomic_store(&actor->is_parked, true);
     while (!stage_event_wait(actor->has_order, ACTOR_ORDER_MS)) {
     }
+    atomic_store(&actor->is_parked, false);
     stage_event_reset(actor->has_order);
 }
 
@@ -71,6 +73,7 @@ static enum il_code actor_init(struct actor *actor, enum il_runtime_kind kind,
     struct world *world = actor->world;
     enum il_code code;
 
+    actor->kind = kind;
     options.kind = kind;
     options.name = actor->name;
     options.worker_count = worker_count;

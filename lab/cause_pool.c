@@ -3,6 +3,8 @@
  * meanwhile (parked-between).
  *
  * Owns: nothing. Threads: as lab/world.h says. */
+#include <stdio.h>
+
 #include "lab/catalogue.h"
 
 #define LEFTOVERS_COUNT 8
@@ -136,16 +138,64 @@ static void between_ask(struct world *world, struct actor *a)
                "have one idle connection after a request");
 }
 
+struct between {
+    struct judged *judged;
+    const char *gate;
+};
+
+/* Start the request, and leave il_block_on as soon as it has reached the server. */
+static void between_launch(void *arg)
+{
+    struct between *between = arg;
+    struct world *world = between->judged->world;
+    uint64_t until_ns = il_deadline_in_ms(WORLD_STEP_MS);
+    bool is_held = false;
+
+    judged_start(between->judged);
+    while (!is_held && il_now_ns() < until_ns && il_sleep_ms(1) == IL_OK) {
+        is_held = stage_server_wait_held(world->server, between->gate, 1, 0);
+    }
+    world_need(world, is_held, "have a request reach the server");
+}
+
+static void between_fetch(void *arg)
+{
+    const struct between *between = arg;
+
+    judged_wait(between->judged);
+}
+
+/* A request that is under way when il_block_on returns, and answered before the next one. */
+static void between_ask_across(struct world *world, struct actor *a, const char *gate)
+{
+    struct between between = { .gate = gate };
+    char query[32];
+
+    (void)snprintf(query, sizeof(query), "hold=%s", gate);
+    between.judged = world_ask(world, a, &(struct ask){ .query = query });
+    actor_start(a, between_launch, &between);
+    actor_wait(a);
+    world_note(world, "il_block_on has returned while a request is under way");
+    stage_server_release(world->server, gate);
+    world_note(world, "the server answers; nobody drives runtime A");
+    actor_start(a, between_fetch, &between);
+    actor_wait(a);
+}
+
 static void parked_between_run(struct world *world)
 {
+    static const char *const gates[BETWEEN_ROUNDS] = { "between-1", "between-2" };
     struct actor *a = actor_a(world);
 
     for (unsigned i = 0; i < BETWEEN_ROUNDS && !world_is_failed(world); i++) {
-        between_ask(world, a); /* over the connection of the round before, left as it was */
+        between_ask(world, a); /* over the connection of the round before, closed meanwhile */
         between_ask(world, a);
         (void)stage_server_close_idle(world->server);
         world_note(world, "the server closes the idle connection");
         between_ask(world, a);
+        between_ask_across(world, a, gates[i]);
+        world_need(world, stage_server_wait_idle(world->server, 1, WORLD_STEP_MS),
+                   "have one idle connection after a request");
         (void)stage_server_scold_idle(world->server);
         world_note(world, "the server says 408 on the idle connection, and closes it");
     }
@@ -157,7 +207,8 @@ const struct cause cause_parked_between = {
     .story =
         "A single current-thread runtime sends request after request, each in an il_block_on of "
         "its own, so that it is parked in between. In between the server closes the idle "
-        "connection, or says 408 Request Timeout on it first, and nobody is there to notice. "
-        "This is the most cited report of a hanging hyper client.",
+        "connection, or says 408 Request Timeout on it first, or answers a request that was "
+        "left under way, and nobody is there to notice. This is the most cited report of a "
+        "hanging hyper client.",
     .run = parked_between_run,
 };

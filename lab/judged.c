@@ -37,6 +37,7 @@ static void judged_name(struct judged *judged)
         (void)snprintf(judged->target, sizeof(judged->target), "/id/%.12s-%u%s%s",
                        judged->actor->name, number, query[0] != '\0' ? "?" : "", query);
     }
+    judged->ask.query = NULL; /* the asker's */
 }
 
 struct judged *world_ask(struct world *world, struct actor *actor, const struct ask *ask)

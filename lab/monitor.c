@@ -68,11 +68,19 @@ static const struct il_watch_request *monitor_find(const struct monitor *monitor
     return found;
 }
 
+/* A request depends on the runtime that waits for it. When that is parked, on purpose, nobody waits
+ * for the request at the moment, and there is nothing to judge. */
+static bool is_waited_for(const struct judged *judged)
+{
+    return judged->actor->kind != IL_RUNTIME_CURRENT_THREAD ||
+           !atomic_load(&judged->actor->is_parked);
+}
+
 /* True when this look completes the proof. */
 static bool judged_look_locked(struct judged *judged, const struct il_watch_request *row,
                                uint64_t now_ns)
 {
-    if (row == NULL) {
+    if (row == NULL || !is_waited_for(judged)) {
         judged->look.link_count = 0;
         judged->still_count = 0;
         return false;

@@ -90,7 +90,9 @@ enum actor_order {
 struct actor {
     struct world *world;
     char name[WORLD_NAME_SIZE];
+    enum il_runtime_kind kind;
     struct il_runtime *runtime; /* NULL once dropped; changed by the actor's thread only */
+    _Atomic bool is_parked;     /* its thread waits for an order */
     void *solution_slot;        /* for the solution */
 
     struct stage_thread *thread;
