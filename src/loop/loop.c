@@ -284,15 +284,20 @@ void il_assert_on_loop(const struct il_loop *loop)
 bool loop_post(struct il_loop *loop, struct job *job)
 {
     struct job *top = atomic_load_explicit(&loop->shared.mail, memory_order_relaxed);
+    bool is_sealed;
 
+    /* Once the job is in the mailbox, whatever kept the loop for us may be gone by the job itself,
+     * and then the loop, before we have woken it. */
+    (void)loop_ref(loop);
     do {
-        if (top == LOOP_MAIL_SEALED) {
-            return false;
-        }
         job->next = top;
-    } while (!atomic_compare_exchange_weak(&loop->shared.mail, &top, job));
-    loop_wake(loop);
-    return true;
+        is_sealed = top == LOOP_MAIL_SEALED;
+    } while (!is_sealed && !atomic_compare_exchange_weak(&loop->shared.mail, &top, job));
+    if (!is_sealed) {
+        loop_wake(loop);
+    }
+    (void)loop_unref(loop);
+    return !is_sealed;
 }
 
 void loop_wake(struct il_loop *loop)

@@ -183,7 +183,8 @@ static inline enum loop_hold_state loop_hold_state(const struct il_loop *loop)
 enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns);
 
 /* Run `job` on the loop, soon. False when the loop has ended: the job is still the caller's, who
- * must deal with it. Never blocks. Thread: any, the holder included. */
+ * must deal with it. The loop may be one that is kept by what the job will free. Never blocks.
+ * Thread: any, the holder included. */
 IL_MUST_USE bool loop_post(struct il_loop *loop, struct job *job);
 
 /* As loop_post, by the holder: no atomic operation, always succeeds. */
