@@ -226,7 +226,7 @@ static void call_let_go(struct il_call *call)
         client_discard(call->client, call->conn);
         call->conn = NULL;
     }
-    if (il_list_is_linked(&call->pool_link)) { /* changed by our own loop only */
+    if (call->is_listed) { /* not to be asked of the link: its neighbours change that */
         pool_remove_call(&call->client->pool, call);
     }
 }

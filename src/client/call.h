@@ -46,6 +46,7 @@ struct il_call {
     bool has_retried;
     bool has_begun;      /* bytes of the response have come */
     bool is_send_broken; /* the server takes no more, but may still answer */
+    bool is_listed;      /* stands in the pool's list of calls, by pool_link */
 
     /* ---- delivery ---- */
     struct party *party; /* who waits; NULL for one with on_done */

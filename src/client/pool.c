@@ -419,7 +419,8 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct 
     enum il_code code = IL_OK;
 
     sys_mutex_lock(&pool->mutex);
-    if (!il_list_is_linked(&call->pool_link)) {
+    if (!call->is_listed) {
+        call->is_listed = true;
         il_list_push_back(&pool->calls, &call->pool_link);
         pool->call_count++;
         pool->requests_total++;
@@ -455,7 +456,8 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct 
 
 static void call_unlink_locked(struct pool *pool, struct il_call *call)
 {
-    if (il_list_is_linked(&call->pool_link)) {
+    if (call->is_listed) {
+        call->is_listed = false;
         il_list_unlink(&call->pool_link);
         pool->call_count--;
     }
