@@ -70,8 +70,8 @@ static void chaos_call(void *arg)
         } else {
             snprintf(path, sizeof(path), "/id/%s?delay_ms=%u", token, dice_roll(&self->dice, 3));
         }
-        (void)caller_send_here(&caller, &self->chaos->scene, self->chaos->send,
-                               self->chaos->object, path, total_ms);
+        (void)caller_send_here(&caller, &self->chaos->scene, self->chaos->send, self->chaos->object,
+                               path, total_ms);
         if (!is_allowed(caller.code)) {
             check_fail(__FILE__, __LINE__, "%s: %s", path, caller.error.message);
         }
