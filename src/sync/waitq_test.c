@@ -176,6 +176,23 @@ TEST(one_waiter_is_woken_for_each_change_and_not_again_before_it_has_asked)
     tear_down();
 }
 
+TEST(waiter_that_came_too_late_is_woken_again)
+{
+    set_up(0);
+    CHECK(!arrive(0, 0, 1));
+    for (int round = 1; round < 4; round++) {
+        give(1);
+        CHECK(is_woken(0));
+        CHECK(arrive(round, 1, 1));
+        CHECK(!ask(0));
+        CHECK(!is_woken(0));
+    }
+    give(1);
+    CHECK(is_woken(0));
+    CHECK(ask(0));
+    tear_down();
+}
+
 TEST(waiter_that_leaves_hands_its_wake_to_the_next_of_its_loop)
 {
     set_up(0);
@@ -483,22 +500,33 @@ static void crowd_step(struct crowd *crowd)
     CHECK_EQ(queue.amount, crowd->given - crowd->taken);
 }
 
-/* Nothing more happens but what wakes and timers bring about. At the end nobody who could be served
- * waits on a loop that is driven. */
-static void crowd_settle(struct crowd *crowd)
+static void crowd_settle_for(struct crowd *crowd, uint64_t duration_ns)
 {
-    for (uint64_t until_ns = clock_ns + 60 * 1000 * MS; clock_ns < until_ns; clock_ns += MS) {
+    for (uint64_t until_ns = clock_ns + duration_ns; clock_ns < until_ns; clock_ns += MS) {
         for (int person = 0; person < WAITERS_MAX; person++) {
             if (crowd_is_due(crowd, person)) {
                 crowd->taken += ask(person) ? (unsigned)people[person].waiter.need : 0;
             }
         }
     }
+}
+
+/* Nothing more happens but what wakes and timers bring about. At the end nobody who could be served
+ * waits on a loop that is driven; and when there is enough for all, nobody at all. */
+static void crowd_settle(struct crowd *crowd)
+{
+    crowd_settle_for(crowd, 60 * 1000 * MS);
     for (int person = 0; person < WAITERS_MAX; person++) {
         if (people[person].is_waiting && !crowd->is_parked[crowd_loop(person)] &&
             il_list_is_linked(&people[person].waiter.head)) {
             CHECK(people[person].waiter.need > queue.amount);
         }
+    }
+    give(4 * WAITERS_MAX);
+    crowd->given += 4 * WAITERS_MAX;
+    crowd_settle_for(crowd, 60 * 1000 * MS);
+    for (int person = 0; person < WAITERS_MAX; person++) {
+        CHECK(!people[person].is_waiting || crowd->is_parked[crowd_loop(person)]);
     }
 }
 
