@@ -20,11 +20,13 @@
 #define SAMPLE_PAUSE_MIN_NS    30000000u
 #define SAMPLE_PAUSE_SPREAD_NS 30000000u
 #define SAMPLE_LONG_NS         900000000u
+#define SAMPLE_LOOKS_MIN       10
 #define SAMPLE_SOCKET_DUMPS    4 /* besides the first and the last */
 
 struct sampler {
     struct look *look;
     uint64_t until_ns;
+    uint64_t give_up_ns; /* on a machine too busy for enough looks */
     uint64_t next_dump_ns;
     uint64_t random; /* only to spread the looks: no need for a good one */
 };
@@ -128,6 +130,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     sockets_look(look);
     sets_link(look);
     sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
+    sampler.give_up_ns = look->started_ns + 2 * look->options.duration_ms * 1000000u;
     sampler.next_dump_ns = look->started_ns + dump_every_ns;
     for (;;) {
         uint64_t begun_ns = look_now_ns(), begun_cpu_ns = cpu_ns();
@@ -137,7 +140,8 @@ enum il_code sample_process(struct look *look, struct il_error *err)
             return il_fail_errno(err, IL_ESYS, ESRCH, "process %d ended while it was looked at",
                                  look->pid);
         }
-        if (begun_ns >= sampler.until_ns) {
+        if (begun_ns >= sampler.until_ns &&
+            (look->look_count >= SAMPLE_LOOKS_MIN || begun_ns >= sampler.give_up_ns)) {
             break;
         }
         if (begun_ns >= sampler.next_dump_ns) {

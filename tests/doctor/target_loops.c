@@ -329,6 +329,7 @@ __attribute__((noinline)) static void ask_own_server(uint16_t port)
         target_die("connect");
     }
     target_send_request(fd);
+    target_ready();
     (void)!read(fd, bytes, sizeof(bytes));
 }
 
@@ -353,7 +354,6 @@ static void self_request(void)
     for (;;) {
         if (epoll_wait(epoll, events, 16, -1) > 0) {
             (void)accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-            target_ready();
             ask_own_server(ntohs(address.sin_port));
         }
     }
