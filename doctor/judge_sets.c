@@ -81,6 +81,25 @@ static bool was_seen_polling(const struct seen_set *set, pid_t tid)
     return false;
 }
 
+/* Code made at run time can hide what lies below it: then the stack ends in the middle. */
+static bool stack_is_whole(const struct seen_thread *thread)
+{
+    static const char *const roots[] = { "_start", "__libc_start", "start_thread", "clone",
+                                         "runtime.goexit" };
+    const struct thread_frame *last;
+
+    if (thread->frame_count == 0) {
+        return false;
+    }
+    last = &thread->frames[thread->frame_count - 1];
+    for (size_t i = 0; i < il_array_count(roots); i++) {
+        if (strstr(last->symbol, roots[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum link link_of_thread(const struct look *look, const struct seen_thread *thread,
                                 uint32_t set)
 {
@@ -99,7 +118,14 @@ static enum link link_of_thread(const struct look *look, const struct seen_threa
                    ? LINK_EVENTS_ON_STACK
                    : LINK_NONE;
     }
-    return thread->role == ROLE_IN_CALLBACK ? LINK_ONLY_UNCLAIMED : LINK_NONE;
+    if (thread->role == ROLE_IN_CALLBACK) {
+        return LINK_ONLY_UNCLAIMED;
+    }
+    /* It ran all the time, and a loop may well lie below where its stack could not be followed. */
+    return thread->stack_taken && !stack_is_whole(thread) &&
+                   thread->running_count * 10 >= look->look_count * 8
+               ? LINK_ONLY_UNCLAIMED
+               : LINK_NONE;
 }
 
 struct owners {
@@ -270,7 +296,8 @@ static void say_owners(const struct look *look, struct finding *finding,
                        const struct owners *owners)
 {
     static const char *const how[] = {
-        [LINK_ONLY_UNCLAIMED] = "it is inside a callback of a loop and polls no set",
+        [LINK_ONLY_UNCLAIMED] =
+            "it is inside a callback of a loop, or never stops, and polls no set",
         [LINK_EVENTS_ON_STACK] = "events of this set lie on its stack",
         [LINK_SEEN_POLLING] = "it polled the set before",
     };
