@@ -410,7 +410,9 @@ static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err
 
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
 {
-    bool is_safe = request_is_idempotent(call->request) || call->sent_size == 0;
+    /* The bound driver does as hyper does: only what was never written is sent again. */
+    bool is_safe = call->sent_size == 0 || (call->client->driver == IL_DRIVER_CALLER &&
+                                            request_is_idempotent(call->request));
     bool can_repeat = call->request->source == NULL;
 
     if (!call->response->timing.was_reused || call->has_begun || call->has_retried || !is_safe ||
