@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 NINJA := ninja -j $(JOBS)
 export PREFIX DESTDIR
 
-.PHONY: all setup build test demo bench install uninstall format lint symbols clean help
+.PHONY: all setup build test test-doctor demo bench install uninstall format lint symbols clean help
 all: build
 
 setup:
@@ -25,6 +25,10 @@ build: setup
 test:
 	@tools/setup test
 	@tools/test -j $(JOBS) $(TEST_ARGS)
+
+# The doctor against live programs, in several languages as far as they are installed. Takes minutes.
+test-doctor: build
+	@tests/doctor/run --build "$(BUILD)"
 
 demo: build
 	@"$(BUILD)/interloop" reproduce
@@ -58,6 +62,7 @@ clean:
 help:
 	@echo "make             build the library and build/interloop"
 	@echo "make test        build and run every test, three builds, the last line is the total"
+	@echo "make test-doctor the doctor against live programs; takes minutes"
 	@echo "make demo        the matrix of causes and solutions over real sockets"
 	@echo "make bench       the benchmarks, half an hour; BENCH_ARGS=--quick a minute"
 	@echo "make install     install under PREFIX (default /usr/local); DESTDIR is honoured"
