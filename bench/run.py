@@ -41,8 +41,8 @@ def parse_arguments():
                         help="keep these results: write bench/results/ and the tables of docs/performance.md")
     parser.add_argument("--list", action="store_true", help="name the workloads and the contenders")
     parser.add_argument("--instructions", action="store_true",
-                        help="count instructions (callgrind) and system calls (strace) of a request, and compare "
-                        "with the recorded counts")
+                        help="count instructions, system calls and allocations of a request (callgrind, strace, "
+                        "memcheck), and compare with the recorded counts")
     parser.add_argument("--peers", action="store_true", help="with --instructions: count the peers' too")
     parser.add_argument("--record", action="store_true", help="with --instructions: record them")
     parser.add_argument("--profile", action="store_true",
