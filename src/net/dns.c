@@ -101,11 +101,14 @@ static enum loop_result dns_run(struct il_loop *loop, struct job *job)
     }
     (void)dns_ref(dns);
     if (dns->is_overdue) {
-        dns->is_overdue = false;
-        dns_process(dns, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+        dns_sockets_look(dns); /* it may be the loop that is late, and not the answer */
     }
     if (!dns_sockets_work(dns)) {
         dns_push(dns);
+    }
+    if (dns->is_overdue) {
+        dns->is_overdue = false;
+        dns_process(dns, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     }
     dns_deliver(dns);
     dns_rearm(dns);

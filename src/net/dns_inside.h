@@ -46,6 +46,9 @@ void dns_sockets_init(struct dns *dns);
 /* c-ares has, or no longer has, something to send on `fd`. */
 void dns_socket_on_state(void *arg, int fd, int readable, int writable);
 
+/* Whatever events have said: see what can be read. */
+void dns_sockets_look(struct dns *dns);
+
 /* Let c-ares read and write where it can. False when there is more than one turn's share. */
 bool dns_sockets_work(struct dns *dns);
 

@@ -219,6 +219,16 @@ static struct dns_socket *socket_find_ready(struct dns *dns)
     return NULL;
 }
 
+void dns_sockets_look(struct dns *dns)
+{
+    il_list_for_each(&dns->sockets, node)
+    {
+        struct dns_socket *socket = il_container_of(node, struct dns_socket, link);
+
+        socket->is_readable = socket->watch != NULL;
+    }
+}
+
 bool dns_sockets_work(struct dns *dns)
 {
     struct dns_socket *socket;
