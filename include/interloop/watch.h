@@ -4,10 +4,10 @@
  * request waits for a connection, the connection for the loop that drives it, the loop for a
  * thread. Where that chain ends decides:
  *
- *     IL_VERDICT_LIVE     at somebody who acts: the network, a loop that polls. At worst it is
- * slow. IL_VERDICT_STARVED  at a party that is stuck in user code: it goes on if that code returns.
- *     IL_VERDICT_HUNG     at something that will never act by itself: a runtime that nobody drives,
- *                         one that is gone.
+ *     IL_VERDICT_LIVE      at somebody who acts: the network, a loop that polls; at worst slow
+ *     IL_VERDICT_STARVED   at a party stuck in user code: it goes on if that code returns
+ *     IL_VERDICT_HUNG      at something that will never act by itself: a runtime that nobody
+ *                          drives, one that is gone
  *
  * What the records say is checked against the kernel: bytes that lie unread in the socket, bytes
  * that were never written, what the thread is doing. Each look is a snapshot; a chain that is the
