@@ -430,6 +430,68 @@ TEST(callback_that_would_wait_for_an_answer_is_told_so)
     end();
 }
 
+static void send_further_in(void *arg)
+{
+    struct caller *caller = arg;
+
+    (void)caller_send_here(caller, &scene, check_proxy, proxy, "/hello", 0);
+}
+
+static void block_on_another(void *arg)
+{
+    struct il_runtime *inner = check_new_runtime(IL_RUNTIME_CURRENT_THREAD, 0);
+
+    CHECK_OK(il_block_on(inner, send_further_in, arg, &err));
+    il_runtime_drop(inner);
+}
+
+TEST(owner_that_waits_for_the_caller_on_the_same_thread_is_reported_at_once)
+{
+    struct caller caller;
+
+    begin(IL_RUNTIME_CURRENT_THREAD);
+    CHECK_OK(il_block_on(owner, block_on_another, &caller, &err));
+    CHECK_EQ(caller.code, IL_EDEADLOCK);
+    CHECK_CONTAINS(caller.error.message, "runtime 'owner'");
+    end();
+}
+
+/* ---- out of memory ---- */
+
+/* One request, of which the allocation after `after` others fails: the caller's, the owner's, or
+ * the server's, which stands in this process, too. Says how many allocations there were. */
+static uint64_t send_out_of_memory(uint64_t after)
+{
+    struct il_memory_use before, use;
+    struct il_request *request;
+    struct il_response *response = NULL;
+    enum il_code code;
+
+    begin(IL_RUNTIME_MULTI_THREAD);
+    CHECK_OK(il_request_new("GET", scene_url(&scene, "/hello"), &request, &err));
+    il_memory_use(&before);
+    il_memory_fail_after(after);
+    code = il_proxy_send(proxy, request, &response, &err);
+    il_memory_fail_after(UINT64_MAX);
+    il_memory_use(&use);
+    CHECK(code == IL_OK || code == IL_ENOMEM || code == IL_EPEERCLOSED);
+    CHECK(code == IL_OK || (err.code == code && response == NULL));
+    il_response_free(response);
+    il_request_free(request);
+    end();
+    return use.allocation_count - before.allocation_count;
+}
+
+TEST(proxy_that_runs_out_of_memory_anywhere_says_so_and_leaves_nothing)
+{
+    uint64_t allocation_count = send_out_of_memory(UINT64_MAX);
+
+    CHECK(allocation_count > 10);
+    for (uint64_t after = 0; after < allocation_count; after++) {
+        (void)send_out_of_memory(after);
+    }
+}
+
 /* ---- what a report can see ---- */
 
 struct seen {

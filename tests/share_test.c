@@ -312,3 +312,87 @@ TEST(bad_url_and_missing_request_are_refused_before_anything_is_handed_over)
     il_runtime_drop(owner);
     check_nothing_left();
 }
+
+/* ---- out of memory ---- */
+
+static enum il_code make_single(struct il_runtime *owner)
+{
+    struct il_single_options options = IL_SINGLE_OPTIONS_INIT;
+    struct il_single *single = NULL;
+    enum il_code code;
+
+    (void)owner;
+    options.worker_count = 1;
+    code = il_single_new(&options, &single, &err);
+    il_single_free(single);
+    return code;
+}
+
+static enum il_code make_per_runtime(struct il_runtime *owner)
+{
+    struct il_per_runtime *per_runtime = NULL;
+    enum il_code code = il_per_runtime_new(owner, NULL, &per_runtime, &err);
+
+    il_per_runtime_free(per_runtime);
+    return code;
+}
+
+static enum il_code make_factory(struct il_runtime *owner)
+{
+    struct il_factory *factory = NULL;
+    enum il_code code = il_factory_new(NULL, &factory, &err);
+
+    (void)owner;
+    il_factory_free(factory);
+    return code;
+}
+
+static enum il_code make_proxy(struct il_runtime *owner)
+{
+    struct il_proxy *proxy = NULL;
+    enum il_code code = il_proxy_new(owner, NULL, NULL, &proxy, &err);
+
+    il_proxy_free(proxy);
+    return code;
+}
+
+static enum il_code make_service(struct il_runtime *owner)
+{
+    struct il_service *service = NULL;
+    enum il_code code = il_service_start(owner, NULL, &service, &err);
+
+    il_memory_fail_after(UINT64_MAX);
+    CHECK_EQ(il_service_stop(service, 0, NULL), code == IL_OK ? IL_ETIMEDOUT : IL_OK);
+    return code;
+}
+
+static void making_runs_out_of_memory(enum il_code (*make)(struct il_runtime *owner))
+{
+    enum il_code code = IL_ENOMEM;
+    uint64_t after = 0;
+
+    while (code != IL_OK) {
+        struct il_runtime *owner;
+        struct scene scene;
+
+        scene_begin(&scene);
+        owner = check_new_runtime(IL_RUNTIME_CURRENT_THREAD, 0); /* not driven: allocates nothing */
+        il_memory_fail_after(after++);
+        code = make(owner);
+        il_memory_fail_after(UINT64_MAX);
+        CHECK(code == IL_OK || code == IL_ENOMEM);
+        CHECK(code == IL_OK || err.code == IL_ENOMEM);
+        il_runtime_drop(owner);
+        scene_end(&scene);
+    }
+    CHECK(after > 1);
+}
+
+TEST(each_pattern_that_runs_out_of_memory_while_it_is_made_says_so_and_leaves_nothing)
+{
+    making_runs_out_of_memory(make_single);
+    making_runs_out_of_memory(make_per_runtime);
+    making_runs_out_of_memory(make_factory);
+    making_runs_out_of_memory(make_proxy);
+    making_runs_out_of_memory(make_service);
+}

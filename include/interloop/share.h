@@ -25,6 +25,8 @@
  *     and its message says so. If it has, it is given IL_SHARE_GRACE_MS more, to say itself what it
  *     was waiting for.
  *   - IL_EOWNERGONE: the owner was shut down before or during the request.
+ *   - IL_EDEADLOCK: in a callback, which must not wait; or the owner is a current-thread runtime of
+ *     which a task, on this same thread, waits in il_block_on for the caller to finish.
  *   - IL_ELIMIT: requests_max requests are with the owner and not finished; or the owner has as
  *     many tasks as it may have.
  *   - IL_ECLOSED: the object was freed, or the service stopped, while the request was under way.
@@ -161,8 +163,9 @@ IL_API void il_factory_free(struct il_factory *factory);
  * is made on first use, and the factory lets go of it when that runtime ends. A plain thread is
  * treated like a runtime of its own: its client goes when the thread ends. So there are never more
  * clients than there are runtimes and threads that have asked for one and have not ended.
- * IL_ELIMIT: clients_max. IL_ESHUTDOWN: this task's runtime is gone. Else as il_client_new. Never
- * waits; allowed in callbacks. Thread: any. Since 0.1. */
+ * IL_ELIMIT: clients_max. IL_ESHUTDOWN: this task's runtime is gone. IL_EAGAIN: in a callback,
+ * whose loop was taken over meanwhile. Else as il_client_new. Never waits; allowed in callbacks.
+ * Thread: any. Since 0.1. */
 IL_API IL_MUST_USE enum il_code
 il_factory_client(struct il_factory *factory, struct il_client **ret_client, struct il_error *err);
 

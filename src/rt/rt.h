@@ -113,6 +113,9 @@ struct il_runtime *rt_loop_runtime(const struct il_loop *loop);
 /* Does it move only inside il_block_on? */
 bool rt_is_current_thread(const struct il_runtime *runtime);
 
+/* Is the calling thread running it, at any depth of il_block_on? */
+bool rt_is_run_here(const struct il_runtime *runtime);
+
 /* Choose the loop of `runtime` on which something new shall live, and take a reference on it.
  * NULL when the runtime has ended or is ending. Thread: any. */
 struct il_loop *rt_choose_loop(struct il_runtime *runtime);

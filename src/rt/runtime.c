@@ -319,6 +319,13 @@ bool rt_is_current_thread(const struct il_runtime *runtime)
     return runtime->kind == IL_RUNTIME_CURRENT_THREAD;
 }
 
+bool rt_is_run_here(const struct il_runtime *runtime)
+{
+    struct rt_thread *thread = rt_thread();
+
+    return thread != NULL && rt_thread_is_inside(thread, runtime);
+}
+
 /* ---- spawning ---- */
 
 /* The loop with the fewest tasks; among equals each in its turn. */

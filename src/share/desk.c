@@ -136,6 +136,13 @@ bool desk_is_the_parents(const struct desk *desk)
     return desk->fork_generation != sys_fork_generation();
 }
 
+/* The owner moves only on this very thread, and cannot before we return. */
+static bool desk_waits_for_itself(const struct desk *desk)
+{
+    return rt_is_current_thread(desk->runtime) && rt_is_run_here(desk->runtime) &&
+           il_runtime_current() != desk->runtime;
+}
+
 enum il_code desk_check(const struct desk *desk, const struct il_request *request,
                         struct il_error *err)
 {
@@ -147,6 +154,12 @@ enum il_code desk_check(const struct desk *desk, const struct il_request *reques
                        "%s '%s' was made before this process was forked: make one of your own "
                        "after fork",
                        desk->kind, desk->name);
+    }
+    if (desk_waits_for_itself(desk)) {
+        return il_fail(err, IL_EDEADLOCK,
+                       "%s '%s': a task of runtime '%s', further out on this thread, waits in "
+                       "il_block_on for us, and we would wait for that runtime",
+                       desk->kind, desk->name, desk->owner);
     }
     return IL_OK;
 }

@@ -69,7 +69,7 @@ void desk_close(struct desk *desk);
 /* In the child of a fork a desk is of no use, and its locks may be held for ever: let it be. */
 bool desk_is_the_parents(const struct desk *desk);
 
-/* May the request be handed over here? IL_EINVAL, IL_EFORK. */
+/* May the request be handed over here? IL_EINVAL, IL_EFORK, IL_EDEADLOCK. */
 enum il_code desk_check(const struct desk *desk, const struct il_request *request,
                         struct il_error *err);
 
