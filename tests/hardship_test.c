@@ -170,6 +170,24 @@ TEST(running_out_of_descriptors_is_an_error_that_says_so_and_passes)
 static struct il_client *forked_client;
 static struct il_runtime *forked_runtime;
 
+static void on_done(void *arg, enum il_code code, struct il_response *response,
+                    const struct il_error *error)
+{
+    CHECK(false); /* the call was not started */
+}
+
+static void check_call_is_refused(struct il_client *own)
+{
+    struct il_call_options options = IL_CALL_OPTIONS_INIT;
+    struct il_request *request;
+
+    options.runtime = forked_runtime;
+    options.on_done = on_done;
+    CHECK_OK(il_request_new("GET", url, &request, &err));
+    CHECK_EQ(il_call_start(own, request, &options, NULL, &err), IL_EFORK);
+    il_request_free(request);
+}
+
 static void check_in_child(void)
 {
     struct il_client *own;
@@ -181,6 +199,7 @@ static void check_in_child(void)
     CHECK_EQ(il_runtime_shutdown(forked_runtime, 0, NULL, &err), IL_EFORK);
     CHECK_OK(il_client_new(NULL, &own, &err)); /* starting afresh works */
     CHECK_EQ(get(own), IL_OK);
+    check_call_is_refused(own);
     il_client_unref(own);
     if (!IS_THREAD_SANITIZED) { /* which lets no threads start after a fork */
         CHECK_EQ(make_runtime_and_block_on(IL_RUNTIME_MULTI_THREAD), IL_OK);

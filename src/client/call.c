@@ -626,18 +626,12 @@ static enum il_code call_choose_home(const struct il_call_options *options,
                                      struct il_loop **ret_home, struct il_error *err)
 {
     struct il_runtime *runtime = options->runtime != NULL ? options->runtime : il_runtime_current();
-    struct il_loop *home;
 
     if (runtime == NULL) {
         return il_fail(err, IL_EINVAL,
                        "il_call_start on a plain thread wants a runtime for the call to live on");
     }
-    home = rt_choose_loop(runtime);
-    if (home == NULL) {
-        return il_fail(err, IL_ESHUTDOWN, "runtime '%s' is shut down", il_runtime_name(runtime));
-    }
-    *ret_home = home;
-    return IL_OK;
+    return rt_choose_loop(runtime, ret_home, err);
 }
 
 enum il_code il_call_start(struct il_client *client, struct il_request *request,

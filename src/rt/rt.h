@@ -117,8 +117,10 @@ bool rt_is_current_thread(const struct il_runtime *runtime);
 bool rt_is_run_here(const struct il_runtime *runtime);
 
 /* Choose the loop of `runtime` on which something new shall live, and take a reference on it.
- * NULL when the runtime has ended or is ending. Thread: any. */
-struct il_loop *rt_choose_loop(struct il_runtime *runtime);
+ * IL_ESHUTDOWN: the runtime has ended or is ending. IL_EFORK: it is the parent process's.
+ * Thread: any. */
+IL_MUST_USE enum il_code rt_choose_loop(struct il_runtime *runtime, struct il_loop **ret_loop,
+                                        struct il_error *err);
 
 /* Requests that belong to no task count as work that a runtime waits for when it drains, and are
  * reported when its end completes them. `loop` is the request's home. A request is counted before

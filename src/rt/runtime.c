@@ -347,17 +347,7 @@ static struct rt_loop *runtime_choose(struct il_runtime *runtime)
     return best;
 }
 
-struct il_loop *rt_choose_loop(struct il_runtime *runtime)
-{
-    if (runtime->fork_generation != sys_fork_generation() ||
-        atomic_load(&runtime->state) != RUNTIME_RUNNING) {
-        return NULL;
-    }
-    return loop_ref(runtime_choose(runtime)->loop);
-}
-
-static enum il_code runtime_check_spawn(struct il_runtime *runtime, const char *name,
-                                        struct il_error *err)
+static enum il_code runtime_check_alive(struct il_runtime *runtime, struct il_error *err)
 {
     if (runtime->fork_generation != sys_fork_generation()) {
         return il_fail(err, IL_EFORK,
@@ -366,15 +356,32 @@ static enum il_code runtime_check_spawn(struct il_runtime *runtime, const char *
                        runtime->name);
     }
     if (atomic_load(&runtime->state) != RUNTIME_RUNNING) {
-        return il_fail(err, IL_ESHUTDOWN, "runtime '%s' is shut down; task '%s' was not started",
-                       runtime->name, name);
-    }
-    if (atomic_load_explicit(&runtime->task_count, memory_order_relaxed) >=
-        runtime->task_count_max) {
-        return il_fail(err, IL_ELIMIT, "runtime '%s' has %u tasks, the most it may have",
-                       runtime->name, runtime->task_count_max);
+        return il_fail(err, IL_ESHUTDOWN, "runtime '%s' is shut down", runtime->name);
     }
     return IL_OK;
+}
+
+enum il_code rt_choose_loop(struct il_runtime *runtime, struct il_loop **ret_loop,
+                            struct il_error *err)
+{
+    enum il_code code = runtime_check_alive(runtime, err);
+
+    if (code == IL_OK) {
+        *ret_loop = loop_ref(runtime_choose(runtime)->loop);
+    }
+    return code;
+}
+
+static enum il_code runtime_check_spawn(struct il_runtime *runtime, struct il_error *err)
+{
+    enum il_code code = runtime_check_alive(runtime, err);
+
+    if (code == IL_OK && atomic_load_explicit(&runtime->task_count, memory_order_relaxed) >=
+                             runtime->task_count_max) {
+        code = il_fail(err, IL_ELIMIT, "runtime '%s' has %u tasks, the most it may have",
+                       runtime->name, runtime->task_count_max);
+    }
+    return code;
 }
 
 /* Allocate the task; with a stack of the loop's if we hold the loop, else of the spawners'. */
@@ -395,7 +402,7 @@ static enum il_code runtime_spawn(struct il_runtime *runtime, const char *name, 
 {
     struct rt_loop *home;
     struct il_task *task;
-    enum il_code code = runtime_check_spawn(runtime, name, err);
+    enum il_code code = runtime_check_spawn(runtime, err);
 
     if (code != IL_OK) {
         return code;

@@ -158,8 +158,10 @@ static inline void check_run_in_callback(void (*run)(void *arg), void *arg)
     struct check_callback callback = { .job = { .run = check_callback_on_loop },
                                        .run = run,
                                        .arg = arg };
-    struct il_loop *loop = rt_choose_loop(runtime);
+    struct il_loop *loop;
+    struct il_error err;
 
+    CHECK_OK(rt_choose_loop(runtime, &loop, &err));
     CHECK(loop_post(loop, &callback.job));
     CHECK_COMES(atomic_load(&callback.is_done));
     loop_unref(loop);
