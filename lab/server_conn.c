@@ -451,6 +451,7 @@ static void conn_refuse(struct conn *conn)
 {
     conn->server->counters.bad_count++;
     conn->is_paused = false;
+    conn->is_behind_head = false;
     conn->stage = STAGE_ANSWER;
     conn->in_begin = conn->in_end = 0;
     conn_set_state(conn, CONN_ANSWERING);
@@ -468,7 +469,7 @@ static void conn_go_on(struct conn *conn)
         if (conn->state != CONN_IDLE && conn->state != CONN_RECEIVING) {
             return; /* answering: it waits */
         }
-        if (conn->in_begin == conn->in_end && !conn_receive(conn)) {
+        if (conn->in_begin == conn->in_end && !conn->is_behind_head && !conn_receive(conn)) {
             return;
         }
         if (!request_parse(conn)) {

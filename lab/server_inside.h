@@ -194,6 +194,7 @@ struct conn {
     llhttp_t parser;
     bool is_half_closed; /* we said that no more comes */
     bool is_paused;      /* a parser callback wants the script of `stage` to run */
+    bool is_behind_head; /* the parser paused there: a request without a body ends without a byte */
     bool is_drained;     /* recv() has nothing more until epoll says so */
     struct exchange exchange;
     struct script script;

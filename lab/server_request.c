@@ -236,6 +236,7 @@ bool request_parse(struct conn *conn)
     llhttp_errno_t code = llhttp_execute(&conn->parser, data, conn->in_end - conn->in_begin);
     const char *reason;
 
+    conn->is_behind_head = code == HPE_PAUSED && conn->stage == STAGE_HEAD;
     if (code == HPE_OK) {
         conn->in_begin = conn->in_end = 0;
         return true;

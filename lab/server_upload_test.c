@@ -253,6 +253,25 @@ TEST(expected_continue_is_sent_by_every_path)
     close_both();
 }
 
+TEST(a_request_without_a_body_is_answered_although_its_head_has_a_script)
+{
+    static const char *const heads[] = {
+        "GET /hello HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+        "GET /expect HTTP/1.1\r\n\r\n",
+        "POST /slow-read?delay_ms=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        "GET /early HTTP/1.1\r\n\r\n",
+    };
+
+    open_both();
+    for (size_t i = 0; i < il_array_count(heads); i++) {
+        raw_send(raw, heads[i]);
+        raw_read_answer(raw, false, &answer);
+        CHECK_EQ(answer.status, 200);
+    }
+    check_alive();
+    close_both();
+}
+
 TEST(expect_answers_late_never_or_otherwise)
 {
     open_both();
