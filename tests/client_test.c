@@ -398,6 +398,9 @@ TEST(body_source_that_fails_or_lies_fails_the_request_by_name)
     CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
     CHECK_OK(il_request_set_body_source(request, source_read, &source, IL_LENGTH_UNKNOWN, &err));
     CHECK_EQ(il_send(client, request, &response, &err), IL_ECLOSED);
+    source = (struct source){ .left = 100000, .piece = 5000, .fail = IL_ESYS };
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ESYS);
+    CHECK_EQ(err.sys_errno, 0); /* none was given */
     source = (struct source){ .left = 100, .piece = 50 };
     CHECK_OK(il_request_set_body_source(request, source_read, &source, 1000, &err));
     CHECK_EQ(il_send(client, request, &response, &err), IL_EREQUEST);

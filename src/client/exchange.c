@@ -241,7 +241,8 @@ void exchange_supply(struct il_call *call, enum il_code code, size_t size)
 
     call->is_source_busy = false;
     if (code != IL_OK) {
-        il_fail(&error, code, "the source of the request's body failed: %s", il_code_text(code));
+        il_fail_errno(&error, code, 0, "the source of the request's body failed: %s",
+                      il_code_text(code)); /* errno is not the source's any more */
     } else {
         code = exchange_check_source(call, size, &error);
     }
