@@ -92,8 +92,7 @@ struct il_watch_loop {
     char state[24];   /* "polling", "running", "in user code", "not driven", "ended" */
     uint64_t since_ms;
     int thread_id;   /* kernel id of the thread that holds it, or held it last; 0: none yet */
-    char thread[96]; /* what the kernel says of that thread: "sleeping in futex", "running", "gone"
-                      */
+    char thread[96]; /* what it does, says the kernel: "is 'A' and sleeps in futex_do_wait" */
     uint32_t task_count;
     uint64_t turn_count;      /* grows while the loop makes progress */
     uint64_t take_over_count; /* how often another thread had to take it from a stuck one */

@@ -230,8 +230,8 @@ static inline void sys_thread_detach(struct sys_thread *thread)
     sys_world->thread_detach(thread);
 }
 
-/* What the kernel says of a thread of this process: "'name' sleeps in futex_wait_queue", "runs",
- * "is gone". For reports. */
+/* What the kernel says of a thread of this process: "is 'name' and sleeps in futex_do_wait",
+ * "is 'name' and runs", "is gone". For reports. */
 static inline void sys_thread_describe(int kernel_id, char *text, size_t size)
 {
     sys_world->thread_describe(kernel_id, text, size);

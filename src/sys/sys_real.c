@@ -360,11 +360,11 @@ static void real_thread_describe(int kernel_id, char *text, size_t size)
     *name_end = '\0';
     real_read_thread_file(kernel_id, "wchan", place, sizeof(place));
     if (name_end[2] == 'R') {
-        (void)snprintf(text, size, "'%s' runs", name + 1);
+        (void)snprintf(text, size, "is '%s' and runs", name + 1);
     } else if (place[0] == '\0' || strcmp(place, "0") == 0) {
-        (void)snprintf(text, size, "'%s' sleeps", name + 1);
+        (void)snprintf(text, size, "is '%s' and sleeps", name + 1);
     } else {
-        (void)snprintf(text, size, "'%s' sleeps in %s", name + 1, place);
+        (void)snprintf(text, size, "is '%s' and sleeps in %s", name + 1, place);
     }
 }
 
