@@ -74,7 +74,11 @@ int main(int argc, char **argv)
         print_help(stderr);
         return 2;
     }
-    suggest("interloop", name[0] == '-' ? "option" : "command", name, command_name_at);
+    if (name[0] == '-') {
+        fprintf(stderr, "interloop: there is no option '%.64s' before the command\n", name);
+    } else {
+        suggest("interloop", "command", name, command_name_at);
+    }
     fprintf(stderr, "Try 'interloop --help'.\n");
     return 2;
 }
