@@ -1,6 +1,8 @@
 /* main.c: the `interloop` command: finds the command that is meant and hands over.
  *
  * Owns: nothing. Threads: the process's first, and the only one until a command starts others. */
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,15 +15,17 @@ struct command {
     char title[24]; /* its argv[0]: what it calls itself in messages */
     const char *does;
     int (*main)(int argc, char **argv);
+    bool is_report; /* what it prints is all that it is for: losing that is a failure */
 };
 
 static struct command commands[] = {
     { "reproduce", "interloop reproduce", "every cause of a hang under every solution, with proof",
-      reproduce_main },
+      reproduce_main, true },
     { "explain", "interloop explain",
-      "one cause step by step: timeline, chain of waits, what solves it", explain_main },
-    { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main },
-    { "serve", "serve", "a local HTTP server that misbehaves on request", serve_main },
+      "one cause step by step: timeline, chain of waits, what solves it", explain_main, true },
+    { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main,
+      true },
+    { "serve", "serve", "a local HTTP server that misbehaves on request", serve_main, false },
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -52,23 +56,35 @@ static void print_help(FILE *out)
           out);
 }
 
+/* The exit status, `status` unless what was printed has not arrived. */
+static int check_output(const char *title, int status)
+{
+    if (status != 3 && (fflush(stdout) != 0 || ferror(stdout))) {
+        fprintf(stderr, "%s: write the output: %s\n", title, strerror(errno));
+        return 3;
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
+    int status;
 
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(name, commands[i].name) == 0) {
             argv[1] = commands[i].title;
-            return commands[i].main(argc - 1, argv + 1);
+            status = commands[i].main(argc - 1, argv + 1);
+            return commands[i].is_report ? check_output(commands[i].title, status) : status;
         }
     }
     if (strcmp(name, "--version") == 0) {
         printf("interloop %s\n", INTERLOOP_VERSION);
-        return 0;
+        return check_output("interloop", 0);
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);
-        return 0;
+        return check_output("interloop", 0);
     }
     if (name[0] == '\0') {
         print_help(stderr);

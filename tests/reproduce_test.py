@@ -216,4 +216,14 @@ def explain_tells_the_story_the_chain_and_what_each_solution_changes():
             yield f"{solution} is missing"
 
 
+@check
+def output_that_cannot_be_written_is_a_failure():
+    for words in (["--help"], ["--version"], ["reproduce", "--list"], ["explain", "--list"]):
+        with open("/dev/full", "w") as full:
+            out = subprocess.run([EXE, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        yield from want(f"exit status of {words}", out.returncode, 3)
+        if "No space left" not in out.stderr:
+            yield f"{words} does not say why: {out.stderr}"
+
+
 harness.run(CHECKS)
