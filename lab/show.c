@@ -7,7 +7,7 @@
 
 #define SHOW_COLUMNS     100
 #define SHOW_CAUSE_WIDTH 19
-#define SHOW_CELL_WIDTH  15
+#define SHOW_CELL_WIDTH  9 /* "starved!" and a space */
 
 /* ---- colour and words ---- */
 
@@ -140,7 +140,9 @@ static int column_width(const struct matrix *matrix, size_t solution)
 {
     for (size_t s = solution + 1; s < catalogue_solution_count(); s++) {
         if (has_column(matrix, s)) {
-            return SHOW_CELL_WIDTH;
+            int width = (int)strlen(catalogue_solution(solution)->name) + 1;
+
+            return width > SHOW_CELL_WIDTH ? width : SHOW_CELL_WIDTH;
         }
     }
     return 0;
