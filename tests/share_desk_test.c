@@ -79,7 +79,7 @@ TEST(owner_that_takes_a_request_up_and_parks_keeps_its_caller_no_longer_than_the
     struct caller caller;
 
     begin(IL_RUNTIME_CURRENT_THREAD);
-    caller_start(&caller, ON_PLAIN_THREAD, &scene, check_proxy, proxy, "/hold/gate", 200);
+    caller_start(&caller, ON_PLAIN_THREAD, &scene, check_proxy, proxy, "/hold/gate", 1000);
     check_pending(SHARE_QUEUED, 1);
     while (pending_in(SHARE_QUEUED) == 1) {
         CHECK_OK(il_block_on(owner, check_do_nothing, NULL, &err));
@@ -260,9 +260,9 @@ TEST(slow_server_makes_the_owner_say_what_it_waited_for)
     struct caller caller;
 
     begin(IL_RUNTIME_MULTI_THREAD);
-    CHECK_EQ(caller_send_here(&caller, &scene, check_proxy, proxy, "/never", 50), IL_ETIMEDOUT);
+    CHECK_EQ(caller_send_here(&caller, &scene, check_proxy, proxy, "/never", 500), IL_ETIMEDOUT);
     CHECK_EQ(caller.error.phase, IL_PHASE_FIRST_BYTE);
-    CHECK_EQ(caller.error.limit_ms, 50);
+    CHECK_EQ(caller.error.limit_ms, 500);
     end();
 }
 
