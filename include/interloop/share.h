@@ -115,7 +115,8 @@ IL_API IL_MUST_USE enum il_code il_per_runtime_new(struct il_runtime *runtime,
                                                    struct il_per_runtime **ret_per_runtime,
                                                    struct il_error *err);
 
-/* NULL is allowed. Requests under way go on to their end. Thread: any. Since 0.1. */
+/* NULL is allowed. Requests under way go on to their end. Thread: any; not in a task of the runtime
+ * if this has the last reference on it. Since 0.1. */
 IL_API void il_per_runtime_free(struct il_per_runtime *per_runtime);
 
 /* The client, with a reference of its own for the caller, if we are on its runtime. IL_EINVAL: we
