@@ -51,7 +51,7 @@ static void put_cell(struct json *json, const struct cell *cell)
     json_object_end(json);
 }
 
-void report_json(FILE *out, const struct matrix *matrix)
+void report_matrix_json(FILE *out, const struct matrix *matrix)
 {
     struct json json;
 
@@ -66,7 +66,7 @@ void report_json(FILE *out, const struct matrix *matrix)
     json_object_end(&json);
 }
 
-void report_json_list(FILE *out)
+void report_list_json(FILE *out)
 {
     struct json json;
 

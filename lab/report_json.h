@@ -7,9 +7,9 @@
 #include "lab/matrix.h"
 
 /* One object; its fields and their order are stable, see docs/man/interloop-reproduce.1. */
-void report_json(FILE *out, const struct matrix *matrix);
+void report_matrix_json(FILE *out, const struct matrix *matrix);
 
 /* The causes, the solutions, and what is expected of each combination. */
-void report_json_list(FILE *out);
+void report_list_json(FILE *out);
 
 #endif

@@ -260,7 +260,7 @@ static int reproduce(const struct options *options)
     }
     progress_clear(&progress);
     if (options->json) {
-        report_json(stdout, &matrix);
+        report_matrix_json(stdout, &matrix);
     } else {
         struct show show = { stdout, show_wants_colour(stdout) };
 
@@ -286,7 +286,7 @@ int reproduce_main(int argc, char **argv)
         struct show show = { stdout, show_wants_colour(stdout) };
 
         if (options.json) {
-            report_json_list(stdout);
+            report_list_json(stdout);
         } else {
             show_list(&show);
         }

@@ -226,4 +226,15 @@ def output_that_cannot_be_written_is_a_failure():
             yield f"{words} does not say why: {out.stderr}"
 
 
+@check
+def doctor_of_this_command_reports_to_people_and_to_machines():
+    text = run("doctor", "--duration", "1", str(os.getpid()))
+    yield from want("exit status", text.returncode, 0)
+    if not text.stdout.startswith("healthy"):
+        yield f"no verdict in front: {text.stdout[:80]!r}"
+    out = run("doctor", "--json", "--duration", "1", str(os.getpid()))
+    yield from want("exit status with --json", out.returncode, 0)
+    yield from want("verdict", json.loads(out.stdout or "{}").get("verdict"), "healthy")
+
+
 harness.run(CHECKS)
