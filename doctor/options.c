@@ -167,7 +167,7 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
 {
     const char *contradiction;
     long pid = 0;
-    int option;
+    int option, index = 0;
 
     *ret_options = (struct doctor_options){
         .look = { .duration_ms = OPTIONS_DURATION_MS,
@@ -178,14 +178,20 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
     };
     opterr = 0; /* we say it ourselves */
     optind = 0; /* the caller may have used getopt before */
-    while ((option = getopt_long(argc, argv, "vh", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "vh", long_options, &index)) != -1) {
         if (option == 'h') {
             printf(help_text, argv[0], argv[0]);
             return OPTIONS_DONE;
         }
         if (!take_option(option, ret_options)) {
-            fprintf(stderr, "%s: \"%s\" %s; --help lists the options\n", argv[0], argv[optind - 1],
-                    option == '?' ? "is no option, or lacks its value" : "is out of range");
+            if (option == '?') {
+                fprintf(stderr, "%s: \"%s\" is no option, or lacks its value", argv[0],
+                        argv[optind - 1]);
+            } else {
+                fprintf(stderr, "%s: --%s does not take \"%s\"", argv[0], long_options[index].name,
+                        optarg);
+            }
+            fputs("; --help lists the options\n", stderr);
             return OPTIONS_WRONG;
         }
     }
