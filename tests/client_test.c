@@ -437,8 +437,8 @@ TEST(every_kind_of_bad_server_has_its_own_clear_error)
                 check_fail(__FILE__, __LINE__, "%s: %s: %s", cases[i].path, il_code_name(code),
                            err.message);
             }
-            CHECK(err.message[0] != '\0');
-            check_get("/hello", 200, NULL); /* and the client goes on */
+            CHECK_CONTAINS(err.message, "127.0.0.1"); /* to whom it happened */
+            check_get("/hello", 200, NULL);           /* and the client goes on */
         }
         stop();
     }
@@ -800,4 +800,27 @@ TEST(one_borrowed_request_serves_many_calls_at_once)
     il_runtime_unref(runtime);
     il_request_free(request);
     stop();
+}
+
+TEST(misuse_is_an_error_that_names_the_argument)
+{
+    struct il_response *response;
+    struct il_request *request;
+
+    CHECK_EQ(il_client_new(NULL, NULL, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "ret_client");
+    CHECK_EQ(il_runtime_new(NULL, NULL, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "ret_runtime");
+    CHECK_EQ(il_request_new("GET", "http://localhost/", NULL, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "ret_request");
+    CHECK_EQ(il_request_new("CONNECT", "http://localhost/", &request, &err), IL_EREQUEST);
+    CHECK_EQ(il_request_new("GET", "http://joe:secret@localhost/", &request, &err), IL_EURL);
+    CHECK_CONTAINS(err.message, "Authorization");
+    CHECK(strstr(err.message, "secret") == NULL);
+    CHECK_OK(il_client_new(NULL, &client, &err));
+    CHECK_EQ(il_get(client, "http://localhost/", NULL, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "ret_response");
+    CHECK_EQ(il_get(NULL, "http://localhost/", &response, &err), IL_EINVAL);
+    CHECK_EQ(il_send(client, NULL, &response, &err), IL_EINVAL);
+    il_client_unref(client);
 }

@@ -112,7 +112,8 @@ IL_API void il_client_stats(struct il_client *client, struct il_client_stats *re
 
 /* ---- requests ---- */
 
-/* Make a request. The method is any token ("GET", "PROPFIND"); the URL is absolute and http. Both
+/* Make a request. The method is any token ("GET", "PROPFIND") but CONNECT; the URL is absolute and
+ * http, without a user name (set the header Authorization instead). Both
  * are copied. IL_EURL, IL_EREQUEST: say what is wrong with them. One thread at a time. Since 0.1.
  */
 IL_API IL_MUST_USE enum il_code il_request_new(const char *method, const char *url,

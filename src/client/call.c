@@ -251,11 +251,29 @@ void call_succeed(struct il_call *call)
     call_finish(call);
 }
 
+/* What the protocol layer says does not name the server: put it in front, and cut the end. */
+static void call_name_server(const struct il_call *call, struct il_error *error)
+{
+    char prefix[H1_METHOD_SIZE_MAX + 96];
+    size_t prefix_size, size;
+
+    if (strstr(error->message, call->request->url.host) != NULL) {
+        return;
+    }
+    prefix_size = (size_t)snprintf(prefix, sizeof(prefix), "%s %.80s:%u: ", call->request->method,
+                                   call->request->url.host, call->request->url.port);
+    size = (size_t)il_min_u64(strlen(error->message), IL_ERROR_MESSAGE_SIZE - 1 - prefix_size);
+    memmove(error->message + prefix_size, error->message, size);
+    memcpy(error->message, prefix, prefix_size);
+    error->message[prefix_size + size] = '\0';
+}
+
 void call_fail(struct il_call *call, enum il_code code, const struct il_error *error)
 {
     il_assert(!call->is_done);
     call->code = code;
     call->error = *error;
+    call_name_server(call, &call->error);
     if (call->error.phase == IL_PHASE_NONE) {
         call->error.phase = (enum il_phase)atomic_load(&call->phase);
     }
@@ -516,6 +534,9 @@ static enum il_code client_send(struct il_client *client, const struct il_reques
     struct il_call *call;
     enum il_code code = client_check(client, request, err);
 
+    if (code == IL_OK && ret_response == NULL) {
+        code = il_fail(err, IL_EINVAL, "ret_response is NULL");
+    }
     if (code == IL_OK) {
         code = rt_enter(&place, false, err);
     }

@@ -76,6 +76,9 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
     struct il_client *client;
 
+    if (ret_client == NULL) {
+        return il_fail(err, IL_EINVAL, "il_client_new: ret_client is NULL");
+    }
     if (given != NULL && given->size != sizeof(options)) {
         return il_fail(err, IL_EINVAL,
                        "il_client_options: size is %zu, want %zu (IL_CLIENT_OPTIONS_INIT sets it)",

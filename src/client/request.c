@@ -7,9 +7,16 @@ enum il_code il_request_new(const char *method, const char *url, struct il_reque
     struct il_request *request;
     enum il_code code;
 
-    if (method == NULL || url == NULL) {
+    if (method == NULL || url == NULL || ret_request == NULL) {
         return il_fail(err, IL_EINVAL, "il_request_new: %s is NULL",
-                       method == NULL ? "method" : "url");
+                       method == NULL ? "method"
+                       : url == NULL  ? "url"
+                                      : "ret_request");
+    }
+    if (strcmp(method, "CONNECT") == 0) {
+        return il_fail(err, IL_EREQUEST,
+                       "CONNECT asks a proxy for a tunnel, and this client has "
+                       "no use for one");
     }
     if (!http_is_token(method, strlen(method)) || strlen(method) > H1_METHOD_SIZE_MAX) {
         char text[96];
@@ -26,6 +33,11 @@ enum il_code il_request_new(const char *method, const char *url, struct il_reque
     code = url_parse(url, &request->url, err);
     if (code == IL_OK && request->url.scheme != URL_HTTP) {
         code = il_fail(err, IL_EURL, "https is not supported: this client speaks http only");
+    }
+    if (code == IL_OK && request->url.userinfo != NULL) {
+        code = il_fail(err, IL_EURL,
+                       "a user name in a URL is not sent; take it out and set the "
+                       "header Authorization");
     }
     if (code == IL_OK && (request->method = il_strdup(method)) == NULL) {
         code = il_fail(err, IL_ENOMEM, "no memory for a request");

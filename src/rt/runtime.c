@@ -227,6 +227,9 @@ enum il_code il_runtime_new(const struct il_runtime_options *options,
     enum il_code code;
     unsigned made = 0;
 
+    if (ret_runtime == NULL) {
+        return il_fail(err, IL_EINVAL, "il_runtime_new: ret_runtime is NULL");
+    }
     options = options != NULL ? options : &defaults;
     code = runtime_check_options(options, err);
     if (code != IL_OK) {
