@@ -108,8 +108,11 @@ static void monitor_act(struct monitor *monitor, struct judged *judged, struct i
     world_note(world, "monitor: %s is %s: %u looks in %u ms show the same chain", judged->name,
                il_verdict_name(judged->proven), judged->still_count, MONITOR_STILL_MS);
     for (unsigned i = 0; i < look->link_count; i++) {
-        world_note(world, "  %*s%s %s: %s", (int)i, "", look->links[i].what, look->links[i].who,
-                   look->links[i].state);
+        const struct il_watch_link *link = &look->links[i];
+        bool says_what = strncmp(link->who, link->what, strlen(link->what)) == 0;
+
+        world_note(world, "  %*s%s%s%s: %s", (int)i, "", says_what ? "" : link->what,
+                   says_what ? "" : " ", link->who, link->state);
     }
     if (judged->proven == IL_VERDICT_HUNG) {
         il_task_cancel(task);
