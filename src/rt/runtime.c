@@ -3,7 +3,7 @@
  * Owns: the loops and worker threads of each runtime. Every loop of a multi-thread runtime has a
  *   worker that holds it all the time; the loop of a current-thread runtime is held by whoever is
  *   in il_block_on with it.
- * Threads: any. runtime->locked.mutex is a leaf.
+ * Threads: any. Under runtime->locked.mutex nothing is locked but the depot of stacks.
  * Ends: shutdown.c. The memory goes with the last reference; each task has one. */
 #include <errno.h>
 #include <stdio.h>
