@@ -403,6 +403,7 @@ static void call_on_dial_phase(struct dial *dial, enum il_phase phase)
 static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err)
 {
     struct il_call *call = il_container_of(dial, struct il_call, dial);
+    struct stream stream;
     struct conn *conn;
     struct il_error error;
 
@@ -410,8 +411,9 @@ static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err
         call_fail(call, err->code, err);
         return;
     }
-    if (conn_new(call->client, call->place, call->home, fd, &conn, &error) != IL_OK) {
-        sys_close(fd);
+    stream_init_plain(&stream, fd);
+    if (conn_new(call->client, call->place, call->home, &stream, &conn, &error) != IL_OK) {
+        stream_close(&stream);
         call_fail(call, error.code, &error);
         return;
     }

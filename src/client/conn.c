@@ -31,6 +31,9 @@ static void conn_on_event(struct watch *watch, uint32_t events)
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
         conn->held.is_writable = true;
     }
+    if (!stream_is_plain(&conn->stream)) { /* what it waits for may come from either side */
+        conn->held.is_readable = conn->held.is_writable = true;
+    }
     if (conn->held.on_io != NULL) {
         conn->held.on_io(conn);
     }
@@ -66,7 +69,7 @@ static void conn_on_event_with_response(struct watch *watch, uint32_t events)
 /* ---- life ---- */
 
 enum il_code conn_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,
-                      int fd, struct conn **ret_conn, struct il_error *err)
+                      const struct stream *stream, struct conn **ret_conn, struct il_error *err)
 {
     struct conn *conn = il_calloc(1, sizeof(*conn));
     enum il_code code;
@@ -75,7 +78,7 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
         return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->host);
     }
     conn->id = atomic_fetch_add(&conn_id_last, 1) + 1;
-    conn->fd = fd;
+    conn->stream = *stream;
     conn->origin = origin;
     il_list_init(&conn->pooled.link);
     il_list_init(&conn->pooled.idle_link);
@@ -83,7 +86,7 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
     il_bytes_init(&conn->held.out);
     il_bytes_init(&conn->held.in);
     h1_response_init(&conn->held.parser, &client->parser_limits);
-    code = watch_open(loop->poller, fd, conn_on_event, conn_on_event_in_pool, conn,
+    code = watch_open(loop->poller, stream->fd, conn_on_event, conn_on_event_in_pool, conn,
                       &conn->held.watch, err);
     if (code != IL_OK) {
         h1_response_deinit(&conn->held.parser);
@@ -109,13 +112,12 @@ void conn_shut(struct conn *conn)
         }
         conn->held.watch = NULL;
     }
-    sys_close(conn->fd);
-    conn->fd = -1;
+    stream_close(&conn->stream);
 }
 
 void conn_free(struct conn *conn)
 {
-    il_assert(conn->fd < 0);
+    il_assert(conn->stream.fd < 0);
     il_assert(!il_list_is_linked(&conn->pooled.link));
     h1_response_deinit(&conn->held.parser);
     il_bytes_deinit(&conn->held.out);
@@ -148,7 +150,7 @@ enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error
         conn->held.watch = NULL;
         watch_bury(old);
         /* The new set reports what is in the socket; nothing that came before is missed. */
-        code = watch_open(loop->poller, conn->fd, conn_on_event, conn_on_event_in_pool, conn,
+        code = watch_open(loop->poller, conn->stream.fd, conn_on_event, conn_on_event_in_pool, conn,
                           &conn->held.watch, err);
         if (code != IL_OK) {
             return code;
@@ -184,9 +186,7 @@ void conn_rest_with_response(struct conn *conn)
 
 bool conn_is_fresh(struct conn *conn)
 {
-    char byte;
-
-    return sys_socket_peek(conn->fd, &byte, 1) == -EAGAIN;
+    return stream_is_quiet(&conn->stream);
 }
 
 /* ---- input and output ---- */
@@ -223,7 +223,7 @@ enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno)
             parts[part_count].iov_base = (void *)conn->held.body;
             parts[part_count++].iov_len = conn->held.body_size;
         }
-        sent = sys_socket_send(conn->fd, parts, part_count);
+        sent = stream_send(&conn->stream, parts, part_count);
         if (sent == -EAGAIN) {
             conn->held.is_writable = false;
             return CONN_BLOCKED;
@@ -246,7 +246,7 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
     if (!conn->held.is_readable) {
         return CONN_BLOCKED;
     }
-    got = sys_socket_receive(conn->fd, bytes, size);
+    got = stream_receive(&conn->stream, bytes, size);
     if (got == -EAGAIN) {
         conn->held.is_readable = false;
         return CONN_BLOCKED;
@@ -259,7 +259,7 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
         conn->held.is_eof = true;
         return CONN_EOF;
     }
-    if ((size_t)got < size && !conn->held.is_hung_up) {
+    if ((size_t)got < size && !conn->held.is_hung_up && stream_is_plain(&conn->stream)) {
         conn->held.is_readable = false; /* it is empty now; more, or its end, will be an event */
     }
     *ret_received = (size_t)got;

@@ -17,10 +17,11 @@
 #include "client/pool.h"
 #include "http/http.h"
 #include "loop/loop.h"
+#include "net/net.h"
 
 struct conn {
-    uint64_t id; /* set at creation, then read by anyone, like the three below */
-    int fd;
+    uint64_t id;              /* set at creation, then read by anyone, like the three below */
+    struct stream stream;     /* its socket's number; the rest is for whoever drives it */
     struct il_client *client; /* its memory: see client_memory_ref */
     struct pool_origin *origin;
 
@@ -32,8 +33,8 @@ struct conn {
         size_t body_size;
         struct il_bytes in;     /* received, and not yet parsed: when a reader had enough */
         bool is_eof;            /* the server will send nothing more */
-        bool is_readable;       /* there may be bytes in the socket */
-        bool is_writable;       /* the socket may take bytes */
+        bool is_readable;       /* there may be bytes to receive */
+        bool is_writable;       /* the stream may take bytes */
         bool is_hung_up;        /* the kernel has said that the stream ends: read until it does */
         uint32_t request_count; /* served, this one included */
 
@@ -59,10 +60,10 @@ struct conn {
     struct bound_conn *bound; /* bound driver: what ties it to its loop */
 };
 
-/* Make a connection of a connected socket, driven by `loop`. Takes `fd` on success. The watch is
- * opened here. Thread: the one that holds the loop. */
+/* Make a connection of a stream, driven by `loop`. Takes `stream` on success. The watch is opened
+ * here. Thread: the one that holds the loop. */
 enum il_code conn_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,
-                      int fd, struct conn **ret_conn, struct il_error *err);
+                      const struct stream *stream, struct conn **ret_conn, struct il_error *err);
 
 /* Close the socket and free everything. Whoever drives it, or has claimed it away. The pool must
  * have forgotten it. */

@@ -107,7 +107,7 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     view->since_ms = ms_since(now_ns, copy->since_ns);
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
     copy_text(view->state, sizeof(view->state), state);
-    report_socket(view, conn->fd);
+    report_socket(view, conn->stream.fd);
 }
 
 /* ---- a client ---- */
