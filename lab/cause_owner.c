@@ -4,7 +4,7 @@
  * Owns: nothing. Threads: as lab/world.h says. */
 #include "lab/catalogue.h"
 
-#define BUSY_MS_MAX 60000 /* user code that nobody makes return comes back by itself */
+#define BUSY_MS_MAX (15 * 60000) /* user code that nobody makes return comes back by itself */
 
 static struct actor *actor_a(struct world *world)
 {

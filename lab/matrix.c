@@ -36,6 +36,9 @@ __attribute__((noreturn)) static void
 child_main(const struct cell *cell, const struct matrix_options *options, struct run_memory *memory)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* at worst the child outlives us by one run */
+    if (options->world.hold_ms > 0) {
+        (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* it is there to be looked at */
+    }
     world_play(catalogue_cause(cell->cause), catalogue_solution(cell->solution), &options->world,
                &memory->result, &memory->timeline);
     exit(0); /* not _exit: a leak checker wants to have its say */

@@ -100,6 +100,18 @@ static bool judged_look_locked(struct judged *judged, const struct il_watch_requ
     return true;
 }
 
+/* Let it stand as it is, for people who want to look at it. */
+static void monitor_hold(struct monitor *monitor, const struct judged *judged)
+{
+    struct world *world = monitor->world;
+
+    if (world->options.hold_ms > 0) {
+        world->options.on_held(world, judged);
+        (void)stage_event_wait(monitor->stop, world->options.hold_ms);
+        world->options.hold_ms = 0; /* the first one only */
+    }
+}
+
 static void monitor_act(struct monitor *monitor, struct judged *judged, struct il_task *task)
 {
     struct world *world = monitor->world;
@@ -142,6 +154,7 @@ static void monitor_look_at(struct monitor *monitor, struct judged *judged)
     }
     stage_mutex_unlock(world->mutex);
     if (is_proven) { /* from here on nobody else changes its look */
+        monitor_hold(monitor, judged);
         monitor_act(monitor, judged, task);
         (void)il_task_unref(task);
     }

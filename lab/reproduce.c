@@ -16,12 +16,14 @@
 #define REPRODUCE_TIMEOUT_MAX_MS 600000
 #define REPRODUCE_TIMEOUT_MIN_MS 500 /* the server itself takes that long for some answers */
 #define REPRODUCE_ITEMS_MAX      32  /* causes, solutions */
+#define REPRODUCE_HOLD_S         300
+#define REPRODUCE_HOLD_MAX_S     600
 
 struct options {
     bool has_cause[REPRODUCE_ITEMS_MAX], has_solution[REPRODUCE_ITEMS_MAX];
     bool chose_cause, chose_solution;
     unsigned repeat;
-    uint64_t timeout_ms;
+    uint64_t timeout_ms, hold_ms;
     bool json, list, verbose, help;
 };
 
@@ -37,6 +39,9 @@ static const char help_text[] =
     "  --solution NAME   only this column; likewise\n"
     "  --repeat N        play each cell N times; all runs must agree (default 1)\n"
     "  --timeout SECONDS limit for each request (default 5)\n"
+    "  --hold[=SECONDS]  leave the one cell that is named as it is once its request hangs, so "
+    "that\n"
+    "                    the doctor can be tried on it (default 300, at most 600)\n"
     "  --json            one JSON object\n"
     "  --list            the causes and the solutions, and who plays which part\n"
     "  -v, --verbose     the timeline of every run (with --json: on stderr)\n"
@@ -51,6 +56,7 @@ enum {
     OPTION_SOLUTION,
     OPTION_REPEAT,
     OPTION_TIMEOUT,
+    OPTION_HOLD,
     OPTION_JSON,
     OPTION_LIST
 };
@@ -60,6 +66,7 @@ static const struct option long_options[] = {
     { "solution", required_argument, NULL, OPTION_SOLUTION },
     { "repeat", required_argument, NULL, OPTION_REPEAT },
     { "timeout", required_argument, NULL, OPTION_TIMEOUT },
+    { "hold", optional_argument, NULL, OPTION_HOLD },
     { "json", no_argument, NULL, OPTION_JSON },
     { "list", no_argument, NULL, OPTION_LIST },
     { "verbose", no_argument, NULL, 'v' },
@@ -138,6 +145,26 @@ static bool parse_timeout(const char *text, uint64_t *ret_ms)
     return true;
 }
 
+static bool parse_hold(const char *text, uint64_t *ret_ms)
+{
+    char *end = "";
+    long seconds = REPRODUCE_HOLD_S;
+
+    errno = 0;
+    if (text != NULL) {
+        seconds = strtol(text, &end, 10);
+    }
+    if (end == text || *end != '\0' || errno != 0 || seconds < 1 ||
+        seconds > REPRODUCE_HOLD_MAX_S) {
+        fprintf(stderr,
+                "interloop reproduce: --hold is a number of seconds, from 1 to %d, not '%.64s'\n",
+                REPRODUCE_HOLD_MAX_S, text);
+        return false;
+    }
+    *ret_ms = (uint64_t)seconds * 1000;
+    return true;
+}
+
 /* False: it is wrong, and has been said. */
 static bool take_option(int option, struct options *options)
 {
@@ -153,6 +180,8 @@ static bool take_option(int option, struct options *options)
         return parse_repeat(optarg, &options->repeat);
     case OPTION_TIMEOUT:
         return parse_timeout(optarg, &options->timeout_ms);
+    case OPTION_HOLD:
+        return parse_hold(optarg, &options->hold_ms);
     case OPTION_JSON:
         options->json = true;
         return true;
@@ -171,6 +200,17 @@ static bool take_option(int option, struct options *options)
     }
 }
 
+static bool is_one_cell(const struct options *options)
+{
+    unsigned cause_count = 0, solution_count = 0;
+
+    for (size_t i = 0; i < REPRODUCE_ITEMS_MAX; i++) {
+        cause_count += options->has_cause[i];
+        solution_count += options->has_solution[i];
+    }
+    return cause_count == 1 && solution_count == 1 && options->repeat == 1;
+}
+
 static bool parse_options(int argc, char **argv, struct options *options)
 {
     int option;
@@ -187,6 +227,11 @@ static bool parse_options(int argc, char **argv, struct options *options)
                 "interloop reproduce: '%.64s' is one word too many\n"
                 "Try 'interloop reproduce --help'.\n",
                 argv[optind]);
+        return false;
+    }
+    if (options->hold_ms > 0 && !is_one_cell(options)) {
+        fprintf(stderr, "interloop reproduce: --hold wants one --cause and one --solution, and no "
+                        "--repeat\n");
         return false;
     }
     for (size_t i = 0; i < REPRODUCE_ITEMS_MAX; i++) {
@@ -234,6 +279,34 @@ static void on_progress(void *arg, const struct cell *cell, size_t cell_index, s
     }
 }
 
+/* ---- a cell that is held ---- */
+
+static FILE *held_out; /* stdout, or stderr if that is for machines; set before the run begins */
+
+/* Runs in the cell's own process. */
+static void on_held(const struct world *world, const struct judged *judged)
+{
+    fprintf(held_out,
+            "%s under %s: %s is %s, and process %d stays like this for %llu s or until Ctrl-C.\n"
+            "In another terminal:\n"
+            "\n"
+            "    interloop doctor %d\n"
+            "\n",
+            world->cause->name, world->solution->name, judged->name,
+            il_verdict_name(judged->proven), getpid(),
+            (unsigned long long)world->options.hold_ms / 1000, getpid());
+    (void)fflush(held_out);
+}
+
+static void say_not_held(const struct matrix *matrix)
+{
+    enum lab_verdict verdict = matrix->cells[0].verdict;
+
+    if (verdict != LAB_HUNG && verdict != LAB_STARVED) {
+        fprintf(held_out, "Nothing hangs here, so there was nothing to hold.\n");
+    }
+}
+
 /* ---- the command ---- */
 
 static int reproduce(const struct options *options)
@@ -246,13 +319,17 @@ static int reproduce(const struct options *options)
     struct matrix_options matrix_options = { .has_cause = options->has_cause,
                                              .has_solution = options->has_solution,
                                              .repeat = options->repeat,
-                                             .world = { .limit_ms = options->timeout_ms },
+                                             .world = { .limit_ms =
+                                                            options->timeout_ms + options->hold_ms,
+                                                        .hold_ms = options->hold_ms,
+                                                        .on_held = on_held },
                                              .on_progress = on_progress,
                                              .arg = &progress };
     struct matrix matrix;
     struct il_error err = { 0 };
     int status;
 
+    held_out = timelines;
     if (!matrix_play(&matrix_options, &matrix, &err)) {
         progress_clear(&progress);
         fprintf(stderr, "interloop reproduce: %s\n", err.message);
@@ -265,6 +342,9 @@ static int reproduce(const struct options *options)
         struct show show = { stdout, show_wants_colour(stdout) };
 
         show_matrix(&show, &matrix);
+    }
+    if (options->hold_ms > 0) {
+        say_not_held(&matrix);
     }
     status = matrix_status(&matrix);
     matrix_deinit(&matrix);

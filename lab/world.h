@@ -76,6 +76,10 @@ struct solution {
 
 struct world_options {
     uint64_t limit_ms; /* for each request */
+    uint64_t hold_ms; /* leave the first request that is proven to be stuck so for so long; 0: no */
+
+    /* Called when that begins, by the monitor's thread. NULL if hold_ms is 0. */
+    void (*on_held)(const struct world *world, const struct judged *judged);
 };
 
 /* ---- actors ---- */
