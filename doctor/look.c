@@ -24,6 +24,7 @@ void look_deinit(struct look *look)
     for (uint32_t i = 0; i < look->set_count; i++) {
         il_free(look->sets[i].watches);
     }
+    registry_deinit(look);
     il_free(look->threads);
     il_free(look->fds);
     il_free(look->sets);

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "doctor/registry.h"
 
 #define LOOK_THREADS_MAX     4096u
 #define LOOK_FDS_MAX         65536u
@@ -253,6 +254,8 @@ struct finding {
     uint32_t socket_total, thread_total; /* also those not named */
     uint32_t socket_count, set_count, thread_count, evidence_count;
     uint32_t sockets[LOOK_NAMED_MAX], sets[LOOK_NAMED_MAX], threads[LOOK_NAMED_MAX]; /* indices */
+    uint32_t request_total, request_count;
+    uint32_t requests[LOOK_NAMED_MAX]; /* indices into the registry's latest shot */
     char evidence[LOOK_EVIDENCE_MAX][LOOK_TEXT_MAX];
     char explanation[1024];
     char advice[768];
@@ -288,6 +291,8 @@ struct look {
     struct seen_set *sets;
     uint32_t socket_count, socket_capacity;
     struct seen_socket *sockets;
+
+    struct seen_registry *registry; /* NULL: the process does not use interloop */
 
     uint64_t started_ns, ended_ns;
     uint32_t look_count;  /* looks at threads and sets */

@@ -67,8 +67,37 @@ static void put_socket(FILE *out, const struct seen_socket *socket)
             now->last_sent_ms, now->last_received_ms, now->retransmits);
 }
 
-static void put_set(FILE *out, const struct seen_set *set)
+/* A request that interloop's own record names. */
+static void put_request(FILE *out, const struct look *look, const struct seen_request *request)
 {
+    uint64_t now_ns = look->ended_ns;
+
+    fputc('{', out);
+    put_field(out, "method", request->method);
+    fputc(',', out);
+    put_field(out, "path", request->path);
+    fputc(',', out);
+    put_field(out, "host", request->host);
+    fprintf(out, ",\"port\":%u,", request->port);
+    put_field(out, "kind", request->is_handed ? request->desk_kind : "pool");
+    fputc(',', out);
+    put_field(out, "name", request->client);
+    fputc(',', out);
+    put_field(out, "waiter", request->waiter);
+    fputc(',', out);
+    put_field(out, "phase",
+              request->is_handed ? "handed-over" : il_phase_name((enum il_phase)request->phase));
+    fputc(',', out);
+    put_number(out, "age_ms",
+               now_ns < request->started_ns ? 0 : (now_ns - request->started_ns) / 1000000u);
+    fputc('}', out);
+}
+
+static void put_set(FILE *out, const struct look *look, uint32_t index)
+{
+    const struct seen_set *set = &look->sets[index];
+    const struct seen_loop *loop = registry_loop_of_set(look, index);
+
     fputs("{\"fds\":[", out);
     for (uint32_t i = 0; i < set->fd_count; i++) {
         put_comma(out, i);
@@ -83,7 +112,14 @@ static void put_set(FILE *out, const struct seen_set *set)
         put_comma(out, i);
         fprintf(out, "%d", set->pollers[i]);
     }
-    fputs("]}", out);
+    fputc(']', out);
+    if (loop != NULL) {
+        fputc(',', out);
+        put_field(out, "loop", loop->name);
+        fputc(',', out);
+        put_field(out, "loop_runtime", loop->runtime);
+    }
+    fputc('}', out);
 }
 
 static const char *role_name(enum thread_role role)
@@ -146,7 +182,12 @@ static void put_finding(FILE *out, const struct look *look, const struct finding
     put_number(out, "since_ms", finding->since_ms);
     fprintf(out, ",\"since_is_at_least\":%s,", finding->since_is_at_least ? "true" : "false");
     put_field(out, "runtime", runtime_name(finding->runtime));
-    fputs(",\"sockets\":[", out);
+    fputs(",\"requests\":[", out);
+    for (uint32_t i = 0; i < finding->request_count; i++) {
+        put_comma(out, i);
+        put_request(out, look, &registry_shot(look)->requests[finding->requests[i]]);
+    }
+    fputs("],\"sockets\":[", out);
     for (uint32_t i = 0; i < finding->socket_count; i++) {
         put_comma(out, i);
         put_socket(out, &look->sockets[finding->sockets[i]]);
@@ -154,7 +195,7 @@ static void put_finding(FILE *out, const struct look *look, const struct finding
     fputs("],\"epoll\":[", out);
     for (uint32_t i = 0; i < finding->set_count; i++) {
         put_comma(out, i);
-        put_set(out, &look->sets[finding->sets[i]]);
+        put_set(out, look, finding->sets[i]);
     }
     fputs("],\"threads\":[", out);
     for (uint32_t i = 0; i < finding->thread_count; i++) {

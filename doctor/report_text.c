@@ -47,6 +47,7 @@ void label_socket(const struct look *look, uint32_t index, char *ret_text, size_
 void label_set(const struct look *look, uint32_t index, char *ret_text, size_t size)
 {
     const struct seen_set *set = &look->sets[index];
+    const struct seen_loop *loop = registry_loop_of_set(look, index);
     size_t used = (size_t)snprintf(ret_text, size, "%s fd %d",
                                    set->kind == FD_URING ? "io_uring" : "epoll set", set->fds[0]);
 
@@ -59,8 +60,15 @@ void label_set(const struct look *look, uint32_t index, char *ret_text, size_t s
                                  set->fd_count > 1 ? ")" : "", set->watch_count);
     }
     if (used < size && set->look_count > 0) {
-        snprintf(ret_text + used, size - used, ": ready at %u, polled at %u of %u looks",
-                 set->ready_count, set->polled_count, set->look_count);
+        used += (size_t)snprintf(ret_text + used, size - used,
+                                 ": ready at %u, polled at %u of %u looks", set->ready_count,
+                                 set->polled_count, set->look_count);
+    }
+    if (used < size && loop != NULL) {
+        char label[128];
+
+        registry_label_loop(loop, label, sizeof(label));
+        snprintf(ret_text + used, size - used, "; %s", label);
     }
 }
 
@@ -81,7 +89,10 @@ void label_request(const struct look *look, const struct finding *finding, char 
     const struct seen_socket *socket =
         finding->socket_count > 0 ? &look->sockets[finding->sockets[0]] : NULL;
 
-    if (socket == NULL) {
+    if (finding->request_count > 0) {
+        registry_label_request(&registry_shot(look)->requests[finding->requests[0]], ret_text,
+                               size);
+    } else if (socket == NULL) {
         snprintf(ret_text, size, "%s",
                  finding->is_write_side ? "a request or message that was handed over and not taken"
                                         : "whatever waits for these threads");
@@ -229,6 +240,14 @@ static void print_picture(FILE *out, const struct look *look, const struct findi
     print_title(out, style, "Who waits for whom");
     label_request(look, finding, text, sizeof(text));
     print_step(&picture, "request", text, true);
+    for (uint32_t i = 1; i < finding->request_count && i < 4; i++) {
+        registry_label_request(&registry_shot(look)->requests[finding->requests[i]], text,
+                               sizeof(text));
+        print_step(&picture, "", text, false);
+    }
+    if (finding->request_total > 4) {
+        fprintf(out, "             %u more requests\n", finding->request_total - 4);
+    }
     for (uint32_t i = 0; i < finding->socket_count && i < 4; i++) {
         label_socket(look, finding->sockets[i], text, sizeof(text));
         print_step(&picture, i == 0 ? "socket" : "", text, i > 0);

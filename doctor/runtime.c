@@ -271,6 +271,7 @@ void runtime_recognise_threads(struct look *look)
             look->runtime = RUNTIME_TOKIO;
         }
     }
+    registry_recognise_threads(look);
 }
 
 /* ---- what to show of a stack ---- */

@@ -127,6 +127,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     sets_find(look);
     sockets_find(look);
     look->started_ns = look_now_ns();
+    registry_begin(look);
     sockets_look(look);
     sets_link(look);
     sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
@@ -153,6 +154,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     sockets_look(look);
     refresh_watches(look);
     waits_read_mutexes(look);
+    registry_end(look);
     look->ended_ns = look_now_ns();
     judge_stillness(look);
     return IL_OK;

@@ -280,6 +280,7 @@ void verdict_conclude(struct look *look)
     judge_pools(look);
     judge_resolver(look);
     judge_sockets(look);
+    judge_registry(look);
     if (look->finding_count > 0) {
         qsort(look->findings, look->finding_count, sizeof(look->findings[0]), compare_findings);
     }

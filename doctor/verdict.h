@@ -56,6 +56,7 @@ void judge_sets(struct look *look);
 void judge_pools(struct look *look);
 void judge_sockets(struct look *look);
 void judge_resolver(struct look *look);
+void judge_registry(struct look *look); /* after all others */
 
 /* words.c: fill explanation and advice of a finding. */
 void words_fill(const struct look *look, struct finding *finding);

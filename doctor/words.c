@@ -327,6 +327,28 @@ static void explain_resolver(const struct look *look, struct finding *finding,
            words->blocking);
 }
 
+/* Interloop's own names for what the finding is about. */
+static void explain_by_name(const struct look *look, struct finding *finding)
+{
+    const struct seen_loop *loop =
+        finding->set_count > 0 ? registry_loop_of_set(look, finding->sets[0]) : NULL;
+    char label[400];
+
+    if (loop != NULL) {
+        registry_label_loop(loop, label, sizeof(label));
+        EXPLAIN(finding, " The event set is that of %s.", label);
+    }
+    if (finding->request_count > 0) {
+        registry_label_request(&registry_shot(look)->requests[finding->requests[0]], label,
+                               sizeof(label));
+        EXPLAIN(finding, " The request is %s", label);
+        if (finding->request_total > 1) {
+            EXPLAIN(finding, "; %u more wait likewise", finding->request_total - 1);
+        }
+        EXPLAIN(finding, ".");
+    }
+}
+
 void words_fill(const struct look *look, struct finding *finding)
 {
     const struct words *words = &words_of[finding->runtime];
@@ -372,4 +394,5 @@ void words_fill(const struct look *look, struct finding *finding)
     case VERDICT_COUNT:
         break;
     }
+    explain_by_name(look, finding);
 }

@@ -13,6 +13,7 @@
  *
  * Owns: bound_conn, shared by the driving loop and by whoever has the handle (the pool while it is
  *   idle, else an exchange); bound_exchange, shared by both sides. Each has a reference count. */
+#include "base/shown.h"
 #include "client/drivers.h"
 
 #define BOUND_CHUNKS_MAX 65536 /* bytes of body that may wait for the reader */
@@ -29,6 +30,9 @@ struct bound_conn {
         bool is_closed;
     } held;
 };
+
+SHOWN_DEFINE(shown_bound, SHOWN_BOUND, SHOWN_BOUND_FIELD_COUNT,
+             NULL, [SHOWN_BOUND_LOOP] = offsetof(struct bound_conn, loop));
 
 enum bound_state {
     BOUND_QUEUED,   /* on its way to the driving loop, or not answered yet */

@@ -6,11 +6,42 @@
 
 #include <stdio.h>
 
-#include "rt/rt.h"
+#include "base/shown.h"
+#include "client/call.h"
 
 /* A leaf lock. Written when a client is made or freed, read by reports. */
 static struct sys_mutex registry_mutex = { .real = PTHREAD_MUTEX_INITIALIZER };
 static struct il_list registry = IL_LIST_INIT(registry);
+
+SHOWN_DEFINE(
+    shown_clients, SHOWN_CLIENTS, SHOWN_CLIENT_FIELD_COUNT,
+    &registry, [SHOWN_CLIENT_LINK] = offsetof(struct il_client, registry_link),
+    [SHOWN_CLIENT_NAME] = offsetof(struct il_client, name),
+    [SHOWN_CLIENT_CALL_LIST] = offsetof(struct il_client, pool.calls),
+    [SHOWN_CLIENT_CONN_LIST] = offsetof(struct il_client, pool.connections),
+    [SHOWN_CALL_LINK] = offsetof(struct il_call, pool_link),
+    [SHOWN_CALL_ID] = offsetof(struct il_call, id),
+    [SHOWN_CALL_REQUEST] = offsetof(struct il_call, request),
+    [SHOWN_CALL_HOME] = offsetof(struct il_call, home),
+    [SHOWN_CALL_PARTY] = offsetof(struct il_call, party),
+    [SHOWN_CALL_PHASE] = offsetof(struct il_call, phase),
+    [SHOWN_CALL_PHASE_SINCE_NS] = offsetof(struct il_call, phase_since_ns),
+    [SHOWN_CALL_STARTED_NS] = offsetof(struct il_call, started_ns),
+    [SHOWN_CALL_CONN_ID] = offsetof(struct il_call, conn_id),
+    [SHOWN_CALL_TASK_ID] = offsetof(struct il_call, task_id),
+    [SHOWN_REQUEST_METHOD] = offsetof(struct il_request, method),
+    [SHOWN_REQUEST_HOST] = offsetof(struct il_request, url.host),
+    [SHOWN_REQUEST_PORT] = offsetof(struct il_request, url.port),
+    [SHOWN_REQUEST_PATH_AND_QUERY] = offsetof(struct il_request, url.path_and_query),
+    [SHOWN_CONN_LINK] = offsetof(struct conn, pooled.link),
+    [SHOWN_CONN_ID] = offsetof(struct conn, id), [SHOWN_CONN_FD] = offsetof(struct conn, stream.fd),
+    [SHOWN_CONN_ORIGIN] = offsetof(struct conn, origin),
+    [SHOWN_CONN_LOOP_ID] = offsetof(struct conn, driver_loop_id),
+    [SHOWN_CONN_IS_IDLE] = offsetof(struct conn, pooled.is_idle),
+    [SHOWN_CONN_IS_EXCHANGING] = offsetof(struct conn, is_exchanging),
+    [SHOWN_CONN_BOUND] = offsetof(struct conn, bound),
+    [SHOWN_ORIGIN_PORT] = offsetof(struct pool_origin, port),
+    [SHOWN_ORIGIN_HOST] = offsetof(struct pool_origin, host));
 
 /* ---- settings ---- */
 

@@ -6,11 +6,33 @@
 
 #include <stdio.h>
 
+#include "base/shown.h"
+
 #define LOOP_MAIL_SEALED ((struct job *)1)
 
 /* A leaf lock. Written when a loop is made or freed, read by reports. */
 static struct sys_mutex registry_mutex = { .real = PTHREAD_MUTEX_INITIALIZER };
 static struct il_list registry = IL_LIST_INIT(registry);
+
+_Static_assert((int)LOOP_FREE == (int)SHOWN_HOLD_FREE &&
+                   (int)LOOP_HELD_IN_LIB == (int)SHOWN_HOLD_IN_LIB &&
+                   (int)LOOP_HELD_IN_USER == (int)SHOWN_HOLD_IN_USER &&
+                   (int)LOOP_ENDED == (int)SHOWN_HOLD_ENDED,
+               "the doctor reads these");
+
+SHOWN_DEFINE(shown_loops, SHOWN_LOOPS, SHOWN_LOOP_FIELD_COUNT,
+             &registry, [SHOWN_LOOP_LINK] = offsetof(struct il_loop, registry_link),
+             [SHOWN_LOOP_ID] = offsetof(struct il_loop, id),
+             [SHOWN_LOOP_NAME] = offsetof(struct il_loop, name),
+             [SHOWN_LOOP_POLLER] = offsetof(struct il_loop, poller),
+             [SHOWN_LOOP_OWNER] = offsetof(struct il_loop, owner),
+             [SHOWN_LOOP_IS_THREAD_LOOP] = offsetof(struct il_loop, is_thread_loop),
+             [SHOWN_LOOP_HOLD] = offsetof(struct il_loop, shared.hold),
+             [SHOWN_LOOP_SINCE_NS] = offsetof(struct il_loop, shared.since_ns),
+             [SHOWN_LOOP_TURN_COUNT] = offsetof(struct il_loop, shared.turn_count),
+             [SHOWN_LOOP_IS_POLLING] = offsetof(struct il_loop, shared.is_polling),
+             [SHOWN_LOOP_KERNEL_THREAD] = offsetof(struct il_loop, shared.holder_kernel_id),
+             [SHOWN_POLLER_FD] = offsetof(struct poller, fd));
 static _Atomic uint64_t loop_id_last;
 static _Atomic uint64_t loop_live_count;
 

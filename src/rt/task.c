@@ -8,6 +8,23 @@
 
 #include <stdio.h>
 
+#include "base/shown.h"
+
+SHOWN_DEFINE(shown_tasks, SHOWN_TASKS, SHOWN_TASK_FIELD_COUNT,
+             NULL, [SHOWN_PART_RUNTIME] = offsetof(struct rt_loop, runtime),
+             [SHOWN_PART_TASK_LIST] = offsetof(struct rt_loop, locked.tasks),
+             [SHOWN_RUNTIME_NAME] = offsetof(struct il_runtime, name),
+             [SHOWN_RUNTIME_KIND] = offsetof(struct il_runtime, kind),
+             [SHOWN_TASK_LINK] = offsetof(struct il_task, link),
+             [SHOWN_TASK_ID] = offsetof(struct il_task, id),
+             [SHOWN_TASK_NAME] = offsetof(struct il_task, name),
+             [SHOWN_TASK_PART] = offsetof(struct il_task, home),
+             [SHOWN_TASK_IS_RUNNING] = offsetof(struct il_task, is_running),
+             [SHOWN_TASK_IS_AWAY] = offsetof(struct il_task, is_away),
+             [SHOWN_TASK_PARTY] = offsetof(struct il_task, party),
+             [SHOWN_PARTY_IS_TASK] = offsetof(struct party, is_task),
+             [SHOWN_PARTY_LOOP] = offsetof(struct party, loop));
+
 struct task_joiner {
     struct il_list link;
     struct party *party;

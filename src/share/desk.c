@@ -6,9 +6,34 @@
 
 #include <stdio.h>
 
+#include "base/shown.h"
+
 /* Written when a desk is made or freed, read by reports. */
 static struct sys_mutex registry_mutex = { .real = PTHREAD_MUTEX_INITIALIZER };
 static struct il_list registry = IL_LIST_INIT(registry);
+
+_Static_assert((int)TICKET_ARRIVING == (int)SHOWN_TICKET_ARRIVING &&
+                   (int)TICKET_QUEUED == (int)SHOWN_TICKET_QUEUED &&
+                   (int)TICKET_TAKEN == (int)SHOWN_TICKET_TAKEN &&
+                   (int)TICKET_OVER == (int)SHOWN_TICKET_OVER,
+               "the doctor reads these");
+
+SHOWN_DEFINE(shown_desks, SHOWN_DESKS, SHOWN_DESK_FIELD_COUNT,
+             &registry, [SHOWN_DESK_LINK] = offsetof(struct desk, registry_link),
+             [SHOWN_DESK_KIND] = offsetof(struct desk, kind),
+             [SHOWN_DESK_NAME] = offsetof(struct desk, name),
+             [SHOWN_DESK_OWNER] = offsetof(struct desk, owner),
+             [SHOWN_DESK_LOOP] = offsetof(struct desk, loop),
+             [SHOWN_DESK_TICKET_LIST] = offsetof(struct desk, locked.pending),
+             [SHOWN_TICKET_LINK] = offsetof(struct ticket, locked.link),
+             [SHOWN_TICKET_ID] = offsetof(struct ticket, id),
+             [SHOWN_TICKET_REQUEST] = offsetof(struct ticket, request),
+             [SHOWN_TICKET_WAITER] = offsetof(struct ticket, waiter),
+             [SHOWN_TICKET_STATE] = offsetof(struct ticket, locked.state),
+             [SHOWN_TICKET_SINCE_NS] = offsetof(struct ticket, locked.since_ns),
+             [SHOWN_TICKET_HANDED_OVER_NS] = offsetof(struct ticket, handed_over_ns),
+             [SHOWN_TICKET_LOOP] = offsetof(struct ticket, locked.loop),
+             [SHOWN_TICKET_TASK_ID] = offsetof(struct ticket, locked.task_id));
 
 /* ---- life ---- */
 
