@@ -1,8 +1,8 @@
 /* stage.h: what the causes stand on: threads, waiting, blocking, and the opposite side.
  *
  * A cause and a solution reach the world through these functions and the public headers only, so
- * that the same program can be played on another stage: stage_real.c has real threads, the real
- * clock and the lab's server on loopback.
+ * that the same program can be played on another stage. stage_real.c has real threads, the real
+ * clock and the lab's server on loopback; stage_sim.c is within a simulated world.
  *
  * Waiting here blocks the thread, as blocking user code does: in a task it is meant to. A time is
  * in milliseconds from now. Thread: any, unless a function says otherwise. */
@@ -18,6 +18,15 @@
 #define LAB_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #define STAGE_THREAD_NAME_SIZE 16
+
+enum stage_kind {
+    STAGE_REAL,
+    STAGE_SIM, /* within sim_run() only (sim/sim.h) */
+};
+
+/* Choose the stage; the real one to begin with. Before anything else here, or after all is ended.
+ */
+void stage_choose(enum stage_kind kind);
 
 /* ---- threads ---- */
 

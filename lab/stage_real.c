@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "lab/server.h"
-#include "lab/stage.h"
+#include "lab/stage_inside.h"
 
 #define STAGE_NS_PER_MS 1000000u
 #define STAGE_NS_PER_S  1000000000u
@@ -24,7 +24,7 @@ struct stage_thread {
     void *arg;
 };
 
-static void *stage_thread_main(void *arg)
+static void *real_thread_main(void *arg)
 {
     struct stage_thread *thread = arg;
 
@@ -33,7 +33,7 @@ static void *stage_thread_main(void *arg)
     return NULL;
 }
 
-struct stage_thread *stage_thread_start(const char *name, void (*run)(void *arg), void *arg)
+static struct stage_thread *real_thread_start(const char *name, void (*run)(void *arg), void *arg)
 {
     struct stage_thread *thread = calloc(1, sizeof(*thread));
 
@@ -43,14 +43,14 @@ struct stage_thread *stage_thread_start(const char *name, void (*run)(void *arg)
     (void)snprintf(thread->name, sizeof(thread->name), "%s", name);
     thread->run = run;
     thread->arg = arg;
-    if (pthread_create(&thread->thread, NULL, stage_thread_main, thread) != 0) {
+    if (pthread_create(&thread->thread, NULL, real_thread_main, thread) != 0) {
         free(thread);
         return NULL;
     }
     return thread;
 }
 
-void stage_thread_join(struct stage_thread *thread)
+static void real_thread_join(struct stage_thread *thread)
 {
     if (thread != NULL) {
         (void)pthread_join(thread->thread, NULL); /* it is joinable, and not this one */
@@ -58,14 +58,14 @@ void stage_thread_join(struct stage_thread *thread)
     }
 }
 
-void stage_thread_name(char name[STAGE_THREAD_NAME_SIZE])
+static void real_thread_name(char name[STAGE_THREAD_NAME_SIZE])
 {
     if (pthread_getname_np(pthread_self(), name, STAGE_THREAD_NAME_SIZE) != 0) {
         (void)snprintf(name, STAGE_THREAD_NAME_SIZE, "?");
     }
 }
 
-void stage_sleep_ms(uint64_t ms)
+static void real_sleep_ms(uint64_t ms)
 {
     struct timespec left = { .tv_sec = (time_t)(ms / 1000),
                              .tv_nsec = (long)(ms % 1000 * STAGE_NS_PER_MS) };
@@ -80,7 +80,7 @@ struct stage_mutex {
     pthread_mutex_t mutex;
 };
 
-struct stage_mutex *stage_mutex_new(void)
+static struct stage_mutex *real_mutex_new(void)
 {
     struct stage_mutex *mutex = calloc(1, sizeof(*mutex));
 
@@ -90,7 +90,7 @@ struct stage_mutex *stage_mutex_new(void)
     return mutex;
 }
 
-void stage_mutex_free(struct stage_mutex *mutex)
+static void real_mutex_free(struct stage_mutex *mutex)
 {
     if (mutex != NULL) {
         (void)pthread_mutex_destroy(&mutex->mutex);
@@ -98,12 +98,12 @@ void stage_mutex_free(struct stage_mutex *mutex)
     }
 }
 
-void stage_mutex_lock(struct stage_mutex *mutex)
+static void real_mutex_lock(struct stage_mutex *mutex)
 {
     (void)pthread_mutex_lock(&mutex->mutex);
 }
 
-void stage_mutex_unlock(struct stage_mutex *mutex)
+static void real_mutex_unlock(struct stage_mutex *mutex)
 {
     (void)pthread_mutex_unlock(&mutex->mutex);
 }
@@ -114,7 +114,7 @@ struct stage_event {
     bool is_set;
 };
 
-struct stage_event *stage_event_new(void)
+static struct stage_event *real_event_new(void)
 {
     struct stage_event *event = calloc(1, sizeof(*event));
     pthread_condattr_t attributes;
@@ -130,7 +130,7 @@ struct stage_event *stage_event_new(void)
     return event;
 }
 
-void stage_event_free(struct stage_event *event)
+static void real_event_free(struct stage_event *event)
 {
     if (event != NULL) {
         (void)pthread_cond_destroy(&event->changed);
@@ -139,7 +139,7 @@ void stage_event_free(struct stage_event *event)
     }
 }
 
-void stage_event_set(struct stage_event *event)
+static void real_event_set(struct stage_event *event)
 {
     (void)pthread_mutex_lock(&event->mutex);
     event->is_set = true;
@@ -147,14 +147,14 @@ void stage_event_set(struct stage_event *event)
     (void)pthread_mutex_unlock(&event->mutex);
 }
 
-void stage_event_reset(struct stage_event *event)
+static void real_event_reset(struct stage_event *event)
 {
     (void)pthread_mutex_lock(&event->mutex);
     event->is_set = false;
     (void)pthread_mutex_unlock(&event->mutex);
 }
 
-bool stage_event_wait(struct stage_event *event, uint64_t timeout_ms)
+static bool real_event_wait(struct stage_event *event, uint64_t timeout_ms)
 {
     struct timespec until;
     int result = 0;
@@ -176,15 +176,6 @@ bool stage_event_wait(struct stage_event *event, uint64_t timeout_ms)
     return is_set;
 }
 
-__attribute__((noinline)) bool stage_user_code_blocking_its_thread(struct stage_event *event,
-                                                                   uint64_t timeout_ms)
-{
-    bool is_set = stage_event_wait(event, timeout_ms);
-
-    __asm__ volatile("" ::: "memory"); /* no tail call: this frame is to be seen */
-    return is_set;
-}
-
 /* ---- what the process holds ---- */
 
 static unsigned count_entries(const char *path)
@@ -202,7 +193,7 @@ static unsigned count_entries(const char *path)
     return count;
 }
 
-void stage_resources(struct stage_resources *ret_resources)
+static void real_resources(struct stage_resources *ret_resources)
 {
     ret_resources->fd_count = count_entries("/proc/self/fd"); /* with the one that looks */
     ret_resources->thread_count = count_entries("/proc/self/task");
@@ -214,8 +205,8 @@ struct stage_server {
     struct lab_server *server;
 };
 
-enum il_code stage_server_start(uint64_t answering_max, struct stage_server **ret_server,
-                                struct il_error *err)
+static enum il_code real_server_start(uint64_t answering_max, struct stage_server **ret_server,
+                                      struct il_error *err)
 {
     struct lab_server_options options = { .answering_max = answering_max };
     struct stage_server *server = calloc(1, sizeof(*server));
@@ -234,7 +225,7 @@ enum il_code stage_server_start(uint64_t answering_max, struct stage_server **re
     return IL_OK;
 }
 
-void stage_server_stop(struct stage_server *server)
+static void real_server_stop(struct stage_server *server)
 {
     if (server != NULL) {
         lab_server_stop(server->server);
@@ -242,38 +233,38 @@ void stage_server_stop(struct stage_server *server)
     }
 }
 
-uint16_t stage_server_port(const struct stage_server *server)
+static uint16_t real_server_port(const struct stage_server *server)
 {
     return lab_server_port(server->server);
 }
 
-bool stage_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
-                            uint64_t timeout_ms)
+static bool real_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
+                                  uint64_t timeout_ms)
 {
     return lab_server_wait_held(server->server, gate, count, lab_in_ms(timeout_ms));
 }
 
-bool stage_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+static bool real_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
 {
     return lab_server_wait_idle(server->server, count, lab_in_ms(timeout_ms));
 }
 
-bool stage_server_wait_open(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+static bool real_server_wait_open(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
 {
     return lab_server_wait_open(server->server, count, lab_in_ms(timeout_ms));
 }
 
-void stage_server_release(struct stage_server *server, const char *gate)
+static void real_server_release(struct stage_server *server, const char *gate)
 {
     (void)lab_server_release(server->server, gate, LAB_RELEASE_ALL); /* our names are valid */
 }
 
-uint64_t stage_server_close_idle(struct stage_server *server)
+static uint64_t real_server_close_idle(struct stage_server *server)
 {
     return lab_server_close_idle(server->server, LAB_CLOSE_FIN);
 }
 
-uint64_t stage_server_scold_idle(struct stage_server *server)
+static uint64_t real_server_scold_idle(struct stage_server *server)
 {
     static const char scolding[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
                                    "Connection: close\r\n\r\n";
@@ -294,17 +285,17 @@ uint64_t stage_server_scold_idle(struct stage_server *server)
     return count;
 }
 
-enum il_code stage_server_stall(struct stage_server *server, struct il_error *err)
+static enum il_code real_server_stall(struct stage_server *server, struct il_error *err)
 {
     return lab_server_accept_stop(server->server, err);
 }
 
-void stage_server_unstall(struct stage_server *server)
+static void real_server_unstall(struct stage_server *server)
 {
     lab_server_accept_resume(server->server);
 }
 
-void stage_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
+static void real_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
 {
     struct lab_server_counters counters;
 
@@ -315,7 +306,31 @@ void stage_server_counts(struct stage_server *server, struct stage_server_counts
                                                 .answering = counters.answering_count };
 }
 
-bool stage_pattern_matches(const char *data, size_t size, uint64_t seed, uint64_t offset)
-{
-    return lab_pattern_matches(data, size, seed, offset);
-}
+const struct stage_table stage_real = {
+    .thread_start = real_thread_start,
+    .thread_join = real_thread_join,
+    .thread_name = real_thread_name,
+    .sleep_ms = real_sleep_ms,
+    .mutex_new = real_mutex_new,
+    .mutex_free = real_mutex_free,
+    .mutex_lock = real_mutex_lock,
+    .mutex_unlock = real_mutex_unlock,
+    .event_new = real_event_new,
+    .event_free = real_event_free,
+    .event_set = real_event_set,
+    .event_reset = real_event_reset,
+    .event_wait = real_event_wait,
+    .resources = real_resources,
+    .server_start = real_server_start,
+    .server_stop = real_server_stop,
+    .server_port = real_server_port,
+    .server_wait_held = real_server_wait_held,
+    .server_wait_idle = real_server_wait_idle,
+    .server_wait_open = real_server_wait_open,
+    .server_release = real_server_release,
+    .server_close_idle = real_server_close_idle,
+    .server_scold_idle = real_server_scold_idle,
+    .server_stall = real_server_stall,
+    .server_unstall = real_server_unstall,
+    .server_counts = real_server_counts,
+};

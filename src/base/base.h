@@ -99,6 +99,13 @@ void il_memory_use(struct il_memory_use *ret_use);
 /* Tests: fail the allocation after `after` more have succeeded; UINT64_MAX never fails. */
 void il_memory_fail_after(uint64_t after);
 
+/* The same for a simulated world: fail those allocations for which `fails` says so; NULL: none. */
+void il_memory_fail_when(bool (*fails)(void));
+
+/* Marks a static _Atomic uint64_t that numbers are given out from. They lie together, so that a
+ * simulated world can begin with the same numbers every time. */
+#define IL_NUMBERS __attribute__((section("il_numbers"), used))
+
 /* ---- intrusive doubly linked list; an unlinked node points to itself ---- */
 
 struct il_list {

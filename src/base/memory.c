@@ -10,20 +10,25 @@
 static _Atomic uint64_t memory_allocation_count;
 static _Atomic uint64_t memory_live_count;
 static _Atomic uint64_t memory_live_bytes;
-static _Atomic uint64_t memory_fail_countdown = UINT64_MAX;
+static _Atomic uint64_t memory_fail_countdown;
+static bool (*_Atomic memory_fails)(void); /* NULL: only when the system says so */
 
-static bool memory_should_fail(void)
+static bool memory_count_down(void)
 {
     uint64_t left = atomic_load_explicit(&memory_fail_countdown, memory_order_relaxed);
 
-    if (IL_LIKELY(left == UINT64_MAX)) {
-        return false;
-    }
     if (left == 0) {
         return true;
     }
     atomic_fetch_sub_explicit(&memory_fail_countdown, 1, memory_order_relaxed);
     return false;
+}
+
+static bool memory_should_fail(void)
+{
+    bool (*fails)(void) = atomic_load_explicit(&memory_fails, memory_order_relaxed);
+
+    return IL_UNLIKELY(fails != NULL) && fails();
 }
 
 static void *memory_count_new(void *ptr)
@@ -108,4 +113,10 @@ void il_memory_use(struct il_memory_use *ret_use)
 void il_memory_fail_after(uint64_t after)
 {
     atomic_store(&memory_fail_countdown, after);
+    il_memory_fail_when(after != UINT64_MAX ? memory_count_down : NULL);
+}
+
+void il_memory_fail_when(bool (*fails)(void))
+{
+    atomic_store(&memory_fails, fails);
 }

@@ -9,7 +9,7 @@
 
 #include "client/drivers.h"
 
-static _Atomic uint64_t call_id_last;
+static IL_NUMBERS _Atomic uint64_t call_id_last;
 
 static void call_on_timer(struct timer *timer);
 static void call_on_loop_end(struct loop_guest *guest);

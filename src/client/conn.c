@@ -8,7 +8,7 @@
 
 #include "client/client.h"
 
-static _Atomic uint64_t conn_id_last;
+static IL_NUMBERS _Atomic uint64_t conn_id_last;
 
 static void conn_note(struct conn *conn, uint64_t driver_loop_id)
 {

@@ -33,7 +33,7 @@ SHOWN_DEFINE(shown_loops, SHOWN_LOOPS, SHOWN_LOOP_FIELD_COUNT,
              [SHOWN_LOOP_IS_POLLING] = offsetof(struct il_loop, shared.is_polling),
              [SHOWN_LOOP_KERNEL_THREAD] = offsetof(struct il_loop, shared.holder_kernel_id),
              [SHOWN_POLLER_FD] = offsetof(struct poller, fd));
-static _Atomic uint64_t loop_id_last;
+static IL_NUMBERS _Atomic uint64_t loop_id_last;
 static _Atomic uint64_t loop_live_count;
 
 /* ---- job queues ---- */

@@ -151,24 +151,39 @@ enum il_code fiber_init(struct fiber *fiber, struct stack_cache *cache, void (*e
     struct stack *stack;
     enum il_code code = stack_get(cache, &stack, err);
 
-    if (code != IL_OK) {
-        return code;
+    if (code == IL_OK) {
+        fiber_init_on(fiber, stack, entry, arg);
     }
+    return code;
+}
+
+void fiber_init_on(struct fiber *fiber, struct stack *stack, void (*entry)(void *arg), void *arg)
+{
     *fiber = (struct fiber){ .state = FIBER_SUSPENDED, .stack = stack, .entry = entry, .arg = arg };
     fiber_build_frame(fiber);
     sanitize_init(fiber);
-    return IL_OK;
+}
+
+struct stack *fiber_deinit_on(struct fiber *fiber)
+{
+    struct stack *stack = fiber->stack;
+
+    if (stack != NULL) {
+        il_assert(fiber->state != FIBER_RUNNING);
+        sanitize_deinit(fiber);
+        fiber->stack = NULL;
+    }
+    fiber->state = FIBER_FINISHED;
+    return stack;
 }
 
 void fiber_deinit(struct fiber *fiber, struct stack_cache *cache)
 {
-    if (fiber->stack != NULL) {
-        il_assert(fiber->state != FIBER_RUNNING);
-        sanitize_deinit(fiber);
-        stack_put(cache, fiber->stack);
-        fiber->stack = NULL;
+    struct stack *stack = fiber_deinit_on(fiber);
+
+    if (stack != NULL) {
+        stack_put(cache, stack);
     }
-    fiber->state = FIBER_FINISHED;
 }
 
 void fiber_init_thread(struct fiber *fiber)

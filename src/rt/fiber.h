@@ -50,6 +50,11 @@ struct fiber {
 IL_MUST_USE enum il_code fiber_init(struct fiber *fiber, struct stack_cache *cache,
                                     void (*entry)(void *arg), void *arg, struct il_error *err);
 
+/* The same on a stack of your own, which needs `low` and `size` only; and the end of such a fiber,
+ * which gives it back. For whoever keeps stacks apart from the depot. */
+void fiber_init_on(struct fiber *fiber, struct stack *stack, void (*entry)(void *arg), void *arg);
+struct stack *fiber_deinit_on(struct fiber *fiber);
+
 /* Make `fiber` stand for the calling thread and its own stack; it is the one that runs. */
 void fiber_init_thread(struct fiber *fiber);
 

@@ -30,7 +30,7 @@ struct task_joiner {
     struct party *party;
 };
 
-static _Atomic uint64_t task_id_last;
+static IL_NUMBERS _Atomic uint64_t task_id_last;
 static _Atomic uint64_t task_live_count;
 
 static void task_main(void *arg);

@@ -10,7 +10,7 @@
 
 #include "share/desk.h"
 
-static _Atomic uint64_t ticket_id_last;
+static IL_NUMBERS _Atomic uint64_t ticket_id_last;
 
 #define TO(state) (1u << (state))
 static const unsigned ticket_next[TICKET_STATE_COUNT] = {

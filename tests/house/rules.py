@@ -54,6 +54,8 @@ LAYERS = ["base", "sys", "loop", "rt", "sync", "net", "http", "client", "share",
 
 # Outside src/: the folders (and, with the dot, single headers of src/) that may be included there.
 OUTSIDE = {
+    # The simulated world stands behind src/sys, and its threads are fibers of src/rt.
+    "sim": {"sim", "base/base.h", "sys/sys.h", "rt/fiber.h", "rt/sanitize.h"},
     "lab": {"lab"},
     "doctor": {"doctor", "base/base.h", "base/shown.h"},
     "cli": {"cli", "lab", "doctor"},
@@ -63,6 +65,8 @@ OUTSIDE = {
 EXTRA = {
     # lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
     r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h"},  # serve.c is the server's too
+    # The stage within a simulated world.
+    r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sys/sys.h"},
     # A part of its tests: speaks to it byte by byte.
     r"lab/raw_client\.[ch]": {"base/base.h", "tests/check.h"},
 }

@@ -1,0 +1,663 @@
+/* stage_sim_server.c: the opposite side in a simulated world: an HTTP/1.1 server as a state machine
+ * (sim_service), which knows those paths of the lab's server that causes and workloads use:
+ *
+ *     /id/TOKEN          TOKEN as the body
+ *     /bytes/N?seed=S    N bytes of the pattern; pause_at=K, pause_hold=GATE
+ *     anything else      "hello\n"
+ *
+ * and for each hold=GATE: answers when that gate is released. It takes requests with a body too, by
+ * Content-Length or chunked, and reads it to its end. Unless the run has faults of the kind, it
+ * answers at once and correctly. With them it answers late, twice, never, or closes an idle
+ * connection.
+ *
+ * Threads: the world's, for what arrives; simulated ones, for control. Either runs alone.
+ * Ends: sim_server_stop() closes all connections; what they are still about frees the last of it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lab/server.h"
+#include "lab/stage_sim.h"
+#include "sim/sim.h"
+
+#define GATE_NAME_SIZE 32
+#define GATES_MAX      64
+#define TARGET_SIZE    256
+#define HEAD_BYTES_MAX 65536
+#define BYTES_PIECE    16384
+#define LATE_NS_MAX    (400 * SIM_NS_PER_MS)
+#define IDLE_NS_MAX    (2000 * SIM_NS_PER_MS)
+
+struct gate {
+    char name[GATE_NAME_SIZE];
+    bool is_open;
+};
+
+/*  IDLE --> RECEIVING --> QUEUED --> HELD --> ANSWERING --> PAUSED --> ANSWERING --> IDLE
+ * Steps in the middle may be left out; from each of them to GONE. */
+enum conn_state {
+    CONN_IDLE,
+    CONN_RECEIVING,
+    CONN_QUEUED,    /* for answering_max */
+    CONN_HELD,      /* at a gate */
+    CONN_ANSWERING, /* later, or never */
+    CONN_PAUSED,    /* in the middle of a body, at a gate */
+    CONN_GONE,      /* closed by us, or its client */
+};
+
+struct conn {
+    struct conn *next; /* server->conns */
+    struct stage_server *server;
+    struct sim_link *link;
+    enum conn_state state;
+    struct sim_alarm alarm; /* to answer; while idle, to close */
+
+    char *bytes; /* received and not yet worked off */
+    size_t size;
+
+    /* The request. */
+    char target[TARGET_SIZE];
+    bool is_head;
+    struct gate *gate;
+    uint64_t body_left;
+    bool is_chunked;
+    uint64_t sequence; /* of all requests, for the queue */
+    uint64_t bytes_sent, bytes_end, seed;
+    bool has_paused;
+};
+
+struct stage_server {
+    struct sim_service service;
+    uint16_t port;
+    uint64_t answering_max;
+    struct gate gates[GATES_MAX];
+    unsigned gate_count;
+    struct conn *conns;
+    bool is_stopped;
+    struct stage_server_counts counts;
+};
+
+static void conn_work(struct conn *conn);
+
+/* ---- gates and queries ---- */
+
+static struct gate *gate_of(struct stage_server *server, const char *name, size_t length)
+{
+    struct gate *gate;
+
+    for (unsigned i = 0; i < server->gate_count; i++) {
+        gate = &server->gates[i];
+        if (strlen(gate->name) == length && memcmp(gate->name, name, length) == 0) {
+            return gate;
+        }
+    }
+    if (server->gate_count == GATES_MAX || length >= GATE_NAME_SIZE) {
+        return NULL;
+    }
+    gate = &server->gates[server->gate_count++];
+    memcpy(gate->name, name, length);
+    return gate;
+}
+
+/* The value of `name` in the target's query; NULL: it has none. */
+static const char *query_value(const struct conn *conn, const char *name, size_t *ret_length)
+{
+    const char *at = strchr(conn->target, '?');
+    size_t length = strlen(name);
+
+    while (at != NULL) {
+        at++;
+        if (strncmp(at, name, length) == 0 && at[length] == '=') {
+            at += length + 1;
+            *ret_length = strcspn(at, "&");
+            return at;
+        }
+        at = strchr(at, '&');
+    }
+    return NULL;
+}
+
+static uint64_t query_number(const struct conn *conn, const char *name, uint64_t otherwise)
+{
+    size_t length;
+    const char *value = query_value(conn, name, &length);
+
+    return value != NULL ? strtoull(value, NULL, 10) : otherwise;
+}
+
+static struct gate *query_gate(const struct conn *conn, const char *name)
+{
+    size_t length;
+    const char *value = query_value(conn, name, &length);
+
+    return value != NULL ? gate_of(conn->server, value, length) : NULL;
+}
+
+/* ---- the end of a connection ---- */
+
+static bool is_busy(const struct conn *conn)
+{
+    return conn->state == CONN_HELD || conn->state == CONN_ANSWERING || conn->state == CONN_PAUSED;
+}
+
+static void queue_next(struct stage_server *server);
+
+/* We say goodbye, or the client did. */
+static void conn_end(struct conn *conn)
+{
+    bool was_busy = is_busy(conn);
+
+    if (conn->state != CONN_GONE) {
+        conn->state = CONN_GONE;
+        conn->server->counts.open--;
+        conn->server->counts.answering -= was_busy;
+        sim_alarm_unset(&conn->alarm);
+        if (was_busy) {
+            queue_next(conn->server);
+        }
+        sim_changed();
+    }
+}
+
+static void conn_close(struct conn *conn)
+{
+    sim_link_close(conn->link);
+    conn_end(conn);
+}
+
+static void server_free_if_done(struct stage_server *server)
+{
+    if (server->is_stopped && server->conns == NULL) {
+        free(server);
+    }
+}
+
+static void on_closed(struct sim_link *link)
+{
+    struct conn *conn = sim_link_context(link);
+    struct stage_server *server = conn->server;
+
+    conn_end(conn);
+    for (struct conn **at = &server->conns; *at != NULL; at = &(*at)->next) {
+        if (*at == conn) {
+            *at = conn->next;
+            break;
+        }
+    }
+    free(conn->bytes);
+    free(conn);
+    server_free_if_done(server);
+}
+
+static void on_end(struct sim_link *link)
+{
+    conn_close(sim_link_context(link));
+}
+
+/* ---- answering ---- */
+
+static void conn_on_idle_alarm(struct conn *conn)
+{
+    if (sim_draw(2) == 0) {
+        conn_close(conn);
+    } else {
+        sim_link_reset(conn->link);
+        conn_end(conn);
+    }
+}
+
+static void conn_become_idle(struct conn *conn)
+{
+    conn->state = CONN_IDLE;
+    conn->server->counts.answering--;
+    if (sim_fault(SIM_FAULT_CLOSE_IDLE)) {
+        sim_alarm_set(&conn->alarm, sim_draw(IDLE_NS_MAX));
+    }
+    queue_next(conn->server);
+    sim_changed();
+}
+
+static void conn_send_small(struct conn *conn)
+{
+    const char *path = conn->target;
+    char text[TARGET_SIZE + 256], body[TARGET_SIZE] = "hello\n";
+    size_t length = strlen(body), used;
+
+    if (strncmp(path, "/id/", 4) == 0) {
+        length = strcspn(path + 4, "?");
+        memcpy(body, path + 4, length);
+    }
+    used = (size_t)snprintf(text, sizeof(text),
+                            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+                            "Content-Length: %zu\r\n\r\n%.*s",
+                            length, conn->is_head ? 0 : (int)length, body);
+    sim_link_send(conn->link, text, used);
+    if (sim_fault(SIM_FAULT_TWICE)) {
+        sim_link_send(conn->link, text, used);
+    }
+}
+
+static void conn_send_head_of_bytes(struct conn *conn)
+{
+    char text[128];
+
+    (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n",
+                   (unsigned long long)conn->bytes_end);
+    sim_link_send(conn->link, text, strlen(text));
+}
+
+static void conn_send_bytes(struct conn *conn)
+{
+    uint64_t pause_at = query_number(conn, "pause_at", conn->bytes_end / 2);
+    struct gate *gate = query_gate(conn, "pause_hold");
+    bool pauses = gate != NULL && !gate->is_open && !conn->has_paused;
+    uint64_t until = pauses && pause_at < conn->bytes_end ? pause_at : conn->bytes_end;
+    char piece[BYTES_PIECE];
+
+    while (conn->bytes_sent < until && conn->state == CONN_ANSWERING) {
+        size_t size =
+            until - conn->bytes_sent < sizeof(piece) ? until - conn->bytes_sent : sizeof(piece);
+
+        lab_pattern_fill(piece, size, conn->seed, conn->bytes_sent);
+        sim_link_send(conn->link, piece, size);
+        conn->bytes_sent += size;
+    }
+    if (pauses) {
+        conn->state = CONN_PAUSED;
+        conn->has_paused = true;
+        conn->gate = gate;
+        sim_changed();
+    }
+}
+
+static void conn_answer(struct conn *conn)
+{
+    conn->state = CONN_ANSWERING;
+    if (strncmp(conn->target, "/bytes/", 7) == 0) {
+        if (conn->bytes_sent == 0 && !conn->has_paused) {
+            conn->bytes_end = strtoull(conn->target + 7, NULL, 10);
+            conn->seed = query_number(conn, "seed", 0);
+            conn_send_head_of_bytes(conn);
+        }
+        if (!conn->is_head) {
+            conn_send_bytes(conn);
+        }
+    } else {
+        conn_send_small(conn);
+    }
+    if (conn->state == CONN_ANSWERING) {
+        conn_become_idle(conn);
+        conn_work(conn);
+    }
+}
+
+static void conn_on_alarm(struct sim_alarm *alarm)
+{
+    struct conn *conn = (struct conn *)(void *)((char *)alarm - offsetof(struct conn, alarm));
+
+    if (conn->state == CONN_IDLE) {
+        conn_on_idle_alarm(conn);
+    } else if (conn->state == CONN_ANSWERING) {
+        conn_answer(conn);
+    }
+}
+
+/* The gate is open, if there was one: answer now, later, or never. */
+static void conn_pass(struct conn *conn)
+{
+    conn->state = CONN_ANSWERING;
+    conn->gate = NULL;
+    if (sim_fault(SIM_FAULT_NEVER)) {
+        return;
+    }
+    if (sim_fault(SIM_FAULT_LATE)) {
+        sim_alarm_set(&conn->alarm, sim_draw(LATE_NS_MAX));
+    } else {
+        conn_answer(conn);
+    }
+}
+
+static void conn_begin_answer(struct conn *conn)
+{
+    conn->server->counts.answering++;
+    conn->gate = query_gate(conn, "hold");
+    if (conn->gate != NULL && !conn->gate->is_open) {
+        conn->state = CONN_HELD;
+        sim_changed();
+    } else {
+        conn_pass(conn);
+    }
+}
+
+static bool may_answer(const struct stage_server *server)
+{
+    return !server->is_stopped &&
+           (server->answering_max == 0 || server->counts.answering < server->answering_max);
+}
+
+static void queue_next(struct stage_server *server)
+{
+    struct conn *first = NULL;
+
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_QUEUED && (first == NULL || conn->sequence < first->sequence)) {
+            first = conn;
+        }
+    }
+    if (first != NULL && may_answer(server)) {
+        conn_begin_answer(first);
+    }
+}
+
+static void conn_on_request(struct conn *conn)
+{
+    conn->sequence = ++conn->server->counts.requests;
+    conn->bytes_sent = 0;
+    conn->has_paused = false;
+    if (may_answer(conn->server)) {
+        conn_begin_answer(conn);
+    } else {
+        conn->state = CONN_QUEUED;
+    }
+}
+
+/* ---- receiving ---- */
+
+static void conn_consume(struct conn *conn, size_t size)
+{
+    memmove(conn->bytes, conn->bytes + size, conn->size - size);
+    conn->size -= size;
+    conn->bytes[conn->size] = '\0';
+}
+
+/* "name: value" among the headers; NULL: not there. Ours writes them in one way only. */
+static const char *header_value(const char *head, const char *end, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (const char *line = strstr(head, "\r\n"); line != NULL && line < end;
+         line = strstr(line + 2, "\r\n")) {
+        if (strncasecmp(line + 2, name, length) == 0 && line[2 + length] == ':') {
+            return line + 2 + length + 1;
+        }
+    }
+    return NULL;
+}
+
+static void conn_take_head(struct conn *conn, const char *end)
+{
+    const char *target = strchr(conn->bytes, ' '), *value;
+    size_t length = target != NULL ? strcspn(target + 1, " \r") : 0;
+
+    if (target == NULL || length >= TARGET_SIZE) {
+        conn_close(conn);
+        return;
+    }
+    memcpy(conn->target, target + 1, length);
+    conn->target[length] = '\0';
+    conn->is_head = strncmp(conn->bytes, "HEAD ", 5) == 0;
+    value = header_value(conn->bytes, end, "content-length");
+    conn->body_left = value != NULL ? strtoull(value, NULL, 10) : 0;
+    conn->is_chunked = header_value(conn->bytes, end, "transfer-encoding") != NULL;
+    conn->state = CONN_RECEIVING;
+    conn_consume(conn, (size_t)(end - conn->bytes) + 4);
+}
+
+/* True when the body is whole. */
+static bool conn_take_chunks(struct conn *conn)
+{
+    for (;;) {
+        char *line_end = strstr(conn->bytes, "\r\n");
+        size_t size, whole;
+
+        if (line_end == NULL) {
+            return false;
+        }
+        size = strtoull(conn->bytes, NULL, 16);
+        whole = (size_t)(line_end - conn->bytes) + 2 + size + 2;
+        if (conn->size < whole) {
+            return false;
+        }
+        conn_consume(conn, whole);
+        if (size == 0) {
+            return true;
+        }
+    }
+}
+
+static bool conn_take_body(struct conn *conn)
+{
+    uint64_t part = conn->body_left < conn->size ? conn->body_left : conn->size;
+
+    if (conn->is_chunked) {
+        return conn_take_chunks(conn);
+    }
+    conn_consume(conn, part);
+    conn->body_left -= part;
+    return conn->body_left == 0;
+}
+
+static void conn_work(struct conn *conn)
+{
+    if (conn->state == CONN_IDLE && conn->size > 0) {
+        char *end = strstr(conn->bytes, "\r\n\r\n");
+
+        sim_alarm_unset(&conn->alarm);
+        if (end != NULL) {
+            conn_take_head(conn, end);
+        } else if (conn->size > HEAD_BYTES_MAX) {
+            conn_close(conn);
+        }
+    }
+    if (conn->state == CONN_RECEIVING && conn_take_body(conn)) {
+        conn_on_request(conn);
+    }
+}
+
+static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
+{
+    struct conn *conn = sim_link_context(link);
+
+    if (conn->state == CONN_GONE) {
+        return;
+    }
+    conn->bytes = realloc(conn->bytes, conn->size + size + 1);
+    if (conn->bytes == NULL) {
+        abort();
+    }
+    memcpy(conn->bytes + conn->size, bytes, size);
+    conn->size += size;
+    conn->bytes[conn->size] = '\0';
+    conn_work(conn);
+}
+
+static void on_open(struct sim_service *service, struct sim_link *link)
+{
+    struct stage_server *server = (struct stage_server *)(void *)service; /* its first member */
+    struct conn *conn = calloc(1, sizeof(*conn));
+
+    if (conn == NULL) {
+        abort();
+    }
+    conn->server = server;
+    conn->link = link;
+    conn->alarm.ring = conn_on_alarm;
+    conn->next = server->conns;
+    server->conns = conn;
+    server->counts.open++;
+    server->counts.accepted++;
+    sim_link_set_context(link, conn);
+}
+
+/* ---- control ---- */
+
+enum il_code sim_server_start(uint64_t answering_max, struct stage_server **ret_server,
+                              struct il_error *err)
+{
+    struct stage_server *server = calloc(1, sizeof(*server));
+
+    sim_step();
+    if (server == NULL) {
+        *err = (struct il_error){ .code = IL_ENOMEM, .message = "no memory for a server" };
+        return IL_ENOMEM;
+    }
+    server->service = (struct sim_service){
+        .on_open = on_open, .on_bytes = on_bytes, .on_end = on_end, .on_closed = on_closed
+    };
+    server->answering_max = answering_max;
+    server->port = sim_listen(&server->service);
+    *ret_server = server;
+    return IL_OK;
+}
+
+void sim_server_stop(struct stage_server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    sim_step();
+    sim_listen_stop(server->port);
+    server->is_stopped = true;
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        conn_close(conn);
+    }
+    server_free_if_done(server);
+}
+
+uint16_t sim_server_port(const struct stage_server *server)
+{
+    return server->port;
+}
+
+struct wait {
+    const struct stage_server *server;
+    const struct gate *gate;
+    uint64_t count;
+};
+
+static bool is_held(void *arg)
+{
+    const struct wait *wait = arg;
+    uint64_t count = 0;
+
+    for (const struct conn *conn = wait->server->conns; conn != NULL; conn = conn->next) {
+        count +=
+            (conn->state == CONN_HELD || conn->state == CONN_PAUSED) && conn->gate == wait->gate;
+    }
+    return count >= wait->count;
+}
+
+static uint64_t idle_count(const struct stage_server *server)
+{
+    uint64_t count = 0;
+
+    for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        count += conn->state == CONN_IDLE && conn->size == 0;
+    }
+    return count;
+}
+
+static bool is_idle(void *arg)
+{
+    const struct wait *wait = arg;
+
+    return idle_count(wait->server) == wait->count;
+}
+
+static bool is_open(void *arg)
+{
+    const struct wait *wait = arg;
+
+    return wait->server->counts.open == wait->count;
+}
+
+bool sim_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
+                          uint64_t timeout_ms)
+{
+    struct wait wait = { server, gate_of(server, gate, strlen(gate)), count };
+
+    return sim_wait_until(is_held, &wait, timeout_ms * SIM_NS_PER_MS, "requests at a gate");
+}
+
+bool sim_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+{
+    struct wait wait = { .server = server, .count = count };
+
+    return sim_wait_until(is_idle, &wait, timeout_ms * SIM_NS_PER_MS, "idle connections");
+}
+
+bool sim_server_wait_open(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
+{
+    struct wait wait = { .server = server, .count = count };
+
+    return sim_wait_until(is_open, &wait, timeout_ms * SIM_NS_PER_MS, "open connections");
+}
+
+void sim_server_release(struct stage_server *server, const char *name)
+{
+    struct gate *gate;
+
+    sim_step();
+    gate = gate_of(server, name, strlen(name));
+    if (gate == NULL) {
+        return;
+    }
+    gate->is_open = true;
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->gate == gate && conn->state == CONN_HELD) {
+            conn_pass(conn);
+        } else if (conn->gate == gate && conn->state == CONN_PAUSED) {
+            conn_answer(conn);
+        }
+    }
+    sim_changed();
+}
+
+uint64_t sim_server_close_idle(struct stage_server *server)
+{
+    uint64_t count = 0;
+
+    sim_step();
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_IDLE && conn->size == 0) {
+            conn_close(conn);
+            count++;
+        }
+    }
+    return count;
+}
+
+uint64_t sim_server_scold_idle(struct stage_server *server)
+{
+    static const char scolding[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
+                                   "Connection: close\r\n\r\n";
+
+    sim_step();
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_IDLE && conn->size == 0) {
+            sim_link_send(conn->link, scolding, sizeof(scolding) - 1);
+        }
+    }
+    return sim_server_close_idle(server);
+}
+
+enum il_code sim_server_stall(struct stage_server *server, struct il_error *err)
+{
+    (void)err; /* nothing can fail */
+    sim_step();
+    sim_listen_pause(server->port, true);
+    return IL_OK;
+}
+
+void sim_server_unstall(struct stage_server *server)
+{
+    sim_step();
+    sim_listen_pause(server->port, false);
+}
+
+void sim_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
+{
+    sim_step();
+    *ret_counts = server->counts;
+}
