@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "interloop/error.h"
 
 /* ---- compiler ---- */

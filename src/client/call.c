@@ -217,7 +217,9 @@ static void call_let_go(struct il_call *call)
     loop_guest_remove(&call->guest);
     dial_cancel(&call->dial);
     if (call->place != NULL) {
-        pool_forget_place(&call->client->pool, call->place);
+        if (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED) {
+            pool_forget_place(&call->client->pool, call->place);
+        }
         call->place = NULL;
     }
     pool_leave(&call->client->pool, call);
@@ -294,7 +296,9 @@ static void call_on_loop_end(struct loop_guest *guest)
     struct il_call *call = il_container_of(guest, struct il_call, guest);
 
     rt_call_was_evicted(call->home);
-    call_fail_plainly(call, IL_ESHUTDOWN);
+    if (!IL_MUTANT(EVICT_QUIET)) {
+        call_fail_plainly(call, IL_ESHUTDOWN);
+    }
 }
 
 static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
@@ -303,6 +307,8 @@ static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
 
     if (!call->is_done) {
         call_fail_plainly(call, IL_ECANCELED);
+    } else if (IL_MUTANT(DOUBLE_DONE) && call->on_done != NULL) {
+        call->on_done(call->on_done_arg, IL_ECANCELED, NULL, &call->error);
     }
     call_unref(call);
     return LOOP_HELD;
@@ -386,6 +392,10 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
 
         if (assigned != NULL) {
             call->waiter.assigned = NULL;
+            if (IL_MUTANT(ASSIGNED) && assigned->bound == NULL) {
+                (void)conn_claim(assigned, call->home);
+                (void)exchange_adopt(call, assigned);
+            }
             call_take(call, assigned);
         } else if (call->waiter.origin != NULL) {
             call_acquire(call);
@@ -431,8 +441,10 @@ static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
 {
     /* The bound driver does as hyper does: only what was never written is sent again. */
-    bool is_safe = call->sent_size == 0 || (call->client->driver == IL_DRIVER_CALLER &&
-                                            request_is_idempotent(call->request));
+    bool is_safe =
+        call->sent_size == 0 ||
+        (call->client->driver == IL_DRIVER_CALLER && request_is_idempotent(call->request)) ||
+        IL_MUTANT(RETRY_UNSAFE);
     bool can_repeat = call->request->source == NULL;
 
     if (!call->response->timing.was_reused || call->has_begun || call->has_retried || !is_safe ||

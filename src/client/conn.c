@@ -138,7 +138,8 @@ bool conn_claim(struct conn *conn, const struct il_loop *loop)
 {
     struct watch *watch = conn->held.watch;
 
-    return watch->poller == loop->poller ? watch_claim_here(watch) : watch_claim_away(watch);
+    return watch->poller == loop->poller || IL_MUTANT(NOT_MOVED) ? watch_claim_here(watch)
+                                                                 : watch_claim_away(watch);
 }
 
 enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error *err)
@@ -156,7 +157,7 @@ enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error
             return code;
         }
     }
-    conn->held.is_readable = true; /* events may have come while it rested: look first */
+    conn->held.is_readable = !IL_MUTANT(EDGE_LOST); /* events may have come: look first */
     conn->held.is_writable = true;
     conn_note(conn, loop->id);
     return IL_OK;
@@ -186,7 +187,7 @@ void conn_rest_with_response(struct conn *conn)
 
 bool conn_is_fresh(struct conn *conn)
 {
-    return stream_is_quiet(&conn->stream);
+    return stream_is_quiet(&conn->stream) || IL_MUTANT(LEFTOVERS);
 }
 
 /* ---- input and output ---- */

@@ -264,7 +264,7 @@ void exchange_supply(struct il_call *call, enum il_code code, size_t size)
 static void exchange_complete(struct il_call *call, bool has_extra)
 {
     struct conn *conn = call->conn;
-    bool is_reusable = conn->held.parser.is_reusable && !has_extra &&
+    bool is_reusable = conn->held.parser.is_reusable && (!has_extra || IL_MUTANT(LEFTOVERS)) &&
                        !exchange_has_more_to_send(call) && !call->is_send_broken;
 
     headers_swap(&call->response->trailers, &conn->held.parser.trailers);

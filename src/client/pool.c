@@ -55,7 +55,7 @@ static void work_free_later(struct pool_work *work, struct pool_origin *origin)
 void pool_init(struct pool *pool, const struct il_client_options *options)
 {
     *pool = (struct pool){
-        .assigns = options->driver == IL_DRIVER_BOUND,
+        .assigns = options->driver == IL_DRIVER_BOUND || IL_MUTANT(ASSIGNED),
         .idle_max = options->idle_max,
         .idle_per_host_max = options->idle_per_host_max,
         .connections_per_host_max = options->connections_per_host_max,
@@ -192,6 +192,9 @@ static void origin_wake_locked(struct pool_origin *origin, struct pool_work *wor
     il_list_for_each(&origin->groups, node)
     {
         group_wake_locked(il_container_of(node, struct pool_group, link), work);
+        if (IL_MUTANT(ONE_LOOP)) {
+            return;
+        }
     }
 }
 
@@ -271,7 +274,8 @@ void pool_leave(struct pool *pool, struct il_call *call)
         bool was_woken = call->waiter.is_woken;
         struct pool_group *group = call->waiter.group;
 
-        if (was_woken && (origin->idle_count > 0 || pool_has_place(pool, origin))) {
+        if (was_woken && !IL_MUTANT(WAKE_KEPT) &&
+            (origin->idle_count > 0 || pool_has_place(pool, origin))) {
             group_wake_locked(group, &work); /* ours is of no use to us: pass it on */
         }
         waiter_dequeue_locked(pool, call, &work);
@@ -496,7 +500,9 @@ bool pool_forget(struct pool *pool, struct conn *conn)
         conn_unlink_idle_locked(pool, conn);
     }
     conn_uncount_locked(pool, conn);
-    origin_wake_locked(conn->origin, &work);
+    if (!IL_MUTANT(PLACE_QUIET)) {
+        origin_wake_locked(conn->origin, &work);
+    }
     origin_drop_if_empty_locked(conn->origin, &work);
     conn->origin = NULL;
     sys_mutex_unlock(&pool->mutex);

@@ -279,6 +279,9 @@ bool loop_try_take_over(struct il_loop *loop)
         return false;
     }
     atomic_fetch_add(&loop->shared.take_over_count, 1);
+    if (IL_MUTANT(TAKE_OVER_JOBS)) {
+        queue_init(&loop->held.ready);
+    }
     loop_on_held(loop);
     return true;
 }
@@ -319,7 +322,7 @@ bool loop_post(struct il_loop *loop, struct job *job)
         loop_wake(loop);
     }
     (void)loop_unref(loop);
-    return !is_sealed;
+    return !is_sealed || IL_MUTANT(SEALED_MAIL);
 }
 
 void loop_wake(struct il_loop *loop)
@@ -338,6 +341,9 @@ void loop_wake(struct il_loop *loop)
 static void loop_mail_check_on_sleep(struct il_loop *loop)
 {
     atomic_store(&loop->shared.wake, LOOP_ASLEEP);
+    if (IL_MUTANT(LOST_WAKE)) {
+        return;
+    }
     if (atomic_load(&loop->shared.mail) != NULL || atomic_load(&loop->shared.stop_requested)) {
         loop_wake(loop);
     }

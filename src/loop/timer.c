@@ -169,7 +169,7 @@ static void timer_take_out(struct timers *timers, struct timer *timer)
         return;
     }
     slot = &timers->slots[level][index];
-    if (il_list_is_empty(&slot->list)) {
+    if (il_list_is_empty(&slot->list) || IL_MUTANT(TIMER_SLOT)) {
         slot_mark_unused(timers, level, index);
     } else if (tick_due(timer) == slot->tick_min) {
         slot->is_min_exact = level == 0; /* where all timers of a slot are due at the same tick */

@@ -199,6 +199,9 @@ struct party *party_unref(struct party *party)
 
 void party_wake(struct party *party)
 {
+    if (IL_MUTANT(TOKEN_LOST) && atomic_load(&party->state) == PARTY_EMPTY) {
+        return;
+    }
     if (atomic_exchange(&party->state, PARTY_NOTIFIED) != PARTY_PARKED) {
         return; /* it will notice before it waits, or somebody has woken it already */
     }

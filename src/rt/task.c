@@ -153,7 +153,7 @@ static void task_wake_joiners(struct il_task *task)
 
         count = 0;
         sys_mutex_lock(&task->locked.mutex);
-        while (count < il_array_count(woken) &&
+        while (count < (IL_MUTANT(JOIN_ONE) ? 1 : il_array_count(woken)) &&
                (node = il_list_pop_front(&task->locked.joiners)) != NULL) {
             woken[count++] = party_ref(il_container_of(node, struct task_joiner, link)->party);
         }

@@ -226,6 +226,10 @@ enum il_code il_channel_close(struct il_channel *channel, struct il_error *err)
     if (code == IL_OK) {
         sys_mutex_lock(&channel->locked.mutex);
         channel->locked.is_closed = true;
+        if (IL_MUTANT(CHANNEL_CLOSE)) {
+            sys_mutex_unlock(&channel->locked.mutex);
+            return code;
+        }
         channel_set_amounts_locked(channel);
         channel_unlock(channel);
     }

@@ -102,7 +102,7 @@ void waitq_leave_locked(struct waitq *queue, struct waiter *waiter)
     il_list_unlink(&waiter->line);
     if (waiter_is_head(waiter)) {
         il_list_unlink(&waiter->head);
-        if (next != waiter) {
+        if (next != waiter && !IL_MUTANT(LINE_HEAD)) {
             il_list_push_back(&queue->heads, &next->head);
             waiter_tell_to_look(queue, next);
         }

@@ -1,0 +1,51 @@
+/* mutant.h: known bugs, kept so that whatever claims to find bugs can be tested.
+ *
+ * Where the library does something for a reason that only shows when threads meet in the wrong
+ * moment, `if (IL_MUTANT(LOST_WAKE))` leaves it out. Compiled with -DIL_MUTANTS, one of them can be
+ * switched on; in every other build IL_MUTANT is false to the compiler, and nothing of it is left.
+ *
+ * Only the tests of the explorer are linked with such a build (docs/explore.md). */
+#ifndef IL_MUTANT_H
+#define IL_MUTANT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Name, as it is given on the command line, what is broken. */
+#define IL_MUTANTS_LIST(X)                                                                         \
+    X(LOST_WAKE, "lost-wake", "a loop goes to sleep without looking into its mailbox again")       \
+    X(SEALED_MAIL, "sealed-mail", "a message to a loop that has ended is dropped silently")        \
+    X(TAKE_OVER_JOBS, "take-over-jobs", "jobs that are ready are lost when a loop is taken over")  \
+    X(TIMER_SLOT, "timer-slot", "cancelling a timer loses the others of its slot")                 \
+    X(TOKEN_LOST, "token-lost", "a wake that comes before the wait is lost")                       \
+    X(JOIN_ONE, "join-one", "the end of a task wakes one of those who wait for it")                \
+    X(LINE_HEAD, "line-head", "a waiter that leaves a queue does not make the next one the head")  \
+    X(CHANNEL_CLOSE, "channel-close", "closing a channel does not wake those who wait")            \
+    X(ASSIGNED, "assigned", "a waiter is assigned a connection instead of being woken")            \
+    X(ONE_LOOP, "one-loop", "what becomes free is told to the waiters of one loop only")           \
+    X(WAKE_KEPT, "wake-kept", "a woken waiter that gives up does not pass the wake on")            \
+    X(CANCEL_SLOT, "cancel-slot", "a cancelled call does not give its place in the pool back")     \
+    X(PLACE_QUIET, "place-quiet", "a connection that is closed frees its place and wakes nobody")  \
+    X(LEFTOVERS, "leftovers", "a connection is reused with bytes left over")                       \
+    X(NOT_MOVED, "not-moved", "a connection that is taken stays watched by its old loop")          \
+    X(EDGE_LOST, "edge-lost", "bytes that came while a response rested are not looked for")        \
+    X(SHORT_BODY, "short-body", "a body cut short is taken for whole")                             \
+    X(RETRY_UNSAFE, "retry-unsafe", "a POST that may have been processed is sent again")           \
+    X(DOUBLE_DONE, "double-done", "cancelling a call that is over completes it a second time")     \
+    X(EVICT_QUIET, "evict-quiet", "a call whose loop ends is not told")
+
+enum il_mutant {
+    IL_MUTANT_NONE,
+#define X(name, text, does) IL_MUTANT_##name,
+    IL_MUTANTS_LIST(X)
+#undef X
+};
+
+#ifdef IL_MUTANTS
+#define IL_MUTANT(name) (il_mutant_on == IL_MUTANT_##name)
+extern enum il_mutant il_mutant_on; /* set before the first call into the library */
+#else
+#define IL_MUTANT(name) false
+#endif
+
+#endif
