@@ -82,6 +82,30 @@ static void read_names(struct look *look)
     }
 }
 
+/* Which permission is missing, and how to get it. */
+static void say_refused(struct look *look)
+{
+    static const char *const what =
+        "the kernel refused what needs ptrace rights (system calls, copies of event sets, memory, "
+        "stacks)";
+    char text[16] = "";
+    int scope = -1;
+
+    if (procfs_read_file("/proc/sys/kernel/yama/ptrace_scope", text, sizeof(text)) > 0) {
+        scope = atoi(text);
+    }
+    if (scope == 3) {
+        look_limit(look, "%s: kernel.yama.ptrace_scope is 3, nobody may until the next boot", what);
+    } else if (scope > 0) {
+        look_limit(look,
+                   "%s: kernel.yama.ptrace_scope is %d; run as root, or give the doctor "
+                   "CAP_SYS_PTRACE%s",
+                   what, scope, scope == 1 ? ", or sysctl kernel.yama.ptrace_scope=0" : "");
+    } else {
+        look_limit(look, "%s: run as root, or give the doctor CAP_SYS_PTRACE", what);
+    }
+}
+
 /* Ask each means once, so that what is missing can be said before anything is concluded. */
 static void find_means(struct look *look)
 {
@@ -108,9 +132,7 @@ static void find_means(struct look *look)
     look->can_copy_fd = look->can_syscall && look->pidfd >= 0;
     look->can_stacks = look->can_syscall && look->options.take_stacks;
     if (!look->can_syscall) {
-        look_limit(look, "the kernel refused what needs ptrace rights (system calls, copies of "
-                         "event sets, memory, stacks): run as root, give the doctor "
-                         "CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0");
+        say_refused(look);
     } else if (!look->options.take_stacks) {
         look_limit(look, "told to take no stacks: what threads do in user code is not known");
     }

@@ -52,6 +52,49 @@ static void lock_self(void)
     target_ready();
 }
 
+/* A thread ends with the lock held, and another one wants it. Under `unlocks` it lets go first. */
+static void *lock_and_end(void *unlocks)
+{
+    pthread_mutex_lock(&locks[0]);
+    if (unlocks != NULL) {
+        pthread_mutex_unlock(&locks[0]);
+    }
+    return NULL;
+}
+
+static void *lock_now_and_then(void *arg)
+{
+    for (;;) {
+        pthread_mutex_lock(&locks[0]);
+        target_sleep_ms(20);
+        pthread_mutex_unlock(&locks[0]);
+    }
+    return arg;
+}
+
+static void run_lock_orphan(void *unlocks)
+{
+    pthread_t owner;
+
+    if (pthread_create(&owner, NULL, lock_and_end, unlocks) != 0) {
+        target_die("pthread_create");
+    }
+    pthread_join(owner, NULL);
+    target_thread(lock_now_and_then, NULL, "heir");
+    target_sleep_ms(100);
+    target_ready();
+}
+
+static void lock_orphan(void)
+{
+    run_lock_orphan(NULL);
+}
+
+static void lock_orphan_ok(void)
+{
+    run_lock_orphan(locks);
+}
+
 /* Much contention, one order, always progress. */
 static void *lock_in_order(void *arg)
 {
@@ -153,7 +196,8 @@ static void resolver_ok(void)
 }
 
 const struct target_case thread_cases[] = {
-    { "lock-cycle", lock_cycle },       { "lock-self", lock_self },
-    { "lock-cycle-ok", lock_cycle_ok }, { "resolver", resolver },
-    { "resolver-ok", resolver_ok },     { 0 },
+    { "lock-cycle", lock_cycle },         { "lock-self", lock_self },
+    { "lock-cycle-ok", lock_cycle_ok },   { "resolver", resolver },
+    { "resolver-ok", resolver_ok },       { "lock-orphan", lock_orphan },
+    { "lock-orphan-ok", lock_orphan_ok }, { 0 },
 };
