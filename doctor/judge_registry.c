@@ -83,6 +83,7 @@ static void follow_call(const struct look *look, const struct seen_request *requ
         break;
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
+    case IL_PHASE_TLS:
         follow_loop(look, request->home_loop_id, chain);
         break;
     default:

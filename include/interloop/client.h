@@ -19,6 +19,7 @@
 
 #include "interloop/http.h"
 #include "interloop/runtime.h"
+#include "interloop/tls.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -62,6 +63,7 @@ struct il_client_options {
     uint64_t pool_wait_timeout_ms; /* for a connection or a place to open one; 30,000 */
     uint64_t resolve_timeout_ms;   /* DNS; 10,000 */
     uint64_t connect_timeout_ms;   /* TCP handshake; 10,000 */
+    uint64_t tls_timeout_ms;       /* TLS handshake; 10,000 */
     uint64_t write_timeout_ms;     /* sending without progress; 30,000 */
     uint64_t
         first_byte_timeout_ms; /* from the request's last byte to the response's first; 60,000 */
@@ -71,6 +73,10 @@ struct il_client_options {
     /* What a server may send. 0 means the default. */
     uint64_t body_size_max;   /* bytes of a body that is kept in memory; 64 MiB */
     uint32_t header_size_max; /* bytes of all header fields; 300 KiB */
+
+    /* For https. NULL: il_tls_new(NULL), made when the first https request needs it. The client
+     * takes a reference of its own. */
+    struct il_tls *tls;
 };
 
 #define IL_CLIENT_OPTIONS_INIT                                                                     \
@@ -113,8 +119,8 @@ IL_API void il_client_stats(struct il_client *client, struct il_client_stats *re
 /* ---- requests ---- */
 
 /* Make a request. The method is any token ("GET", "PROPFIND") but CONNECT; the URL is absolute and
- * http, without a user name (set the header Authorization instead). Both
- * are copied. IL_EURL, IL_EREQUEST: say what is wrong with them. One thread at a time. Since 0.1.
+ * http or https, without a user name (set the header Authorization instead). Both are copied.
+ * IL_EURL, IL_EREQUEST: say what is wrong with them. One thread at a time. Since 0.1.
  */
 IL_API IL_MUST_USE enum il_code il_request_new(const char *method, const char *url,
                                                struct il_request **ret_request,
@@ -126,6 +132,18 @@ il_request_free(struct il_request *request); /* NULL is allowed. Thread: any. Si
  * example because of a line break in it. Thread: one at a time. Since 0.1. */
 IL_API IL_MUST_USE enum il_code il_request_add_header(struct il_request *request, const char *name,
                                                       const char *value, struct il_error *err);
+
+/* For this request, instead of the client's TLS settings; NULL: those. It does not use connections
+ * made under other settings, nor others the one made for it. The request takes a reference of its
+ * own. IL_EINVAL: `request` is NULL. Thread: one at a time. Since 0.1. */
+IL_API enum il_code il_request_set_tls(struct il_request *request, struct il_tls *tls);
+
+/* Connect to `address` (an IPv4 or IPv6 literal, without a port; copied; NULL: no more) instead of
+ * asking for the URL's host. What is sent, and what a certificate is checked against, stays the
+ * URL's host. Connections are shared only with requests to the same address. IL_EINVAL: it is no
+ * address. Thread: one at a time. Since 0.1. */
+IL_API IL_MUST_USE enum il_code il_request_set_address(struct il_request *request,
+                                                       const char *address, struct il_error *err);
 
 /* Send these bytes as the body, with Content-Length; they are copied. Thread: one at a time. Since
  * 0.1. */
@@ -157,10 +175,11 @@ IL_API enum il_code il_request_set_timeout_ms(struct il_request *request, enum i
 /* Send a request and wait for the whole response, body included (at most body_size_max bytes).
  * Borrows the request; it may be sent again afterwards. The response is the caller's.
  *
- * IL_ETIMEDOUT: `err` names the phase and the limit. IL_ERESOLVE, IL_ECONNECT, IL_EPEERCLOSED,
- * IL_EPROTOCOL, IL_EHEADERSIZE, IL_EBODYSIZE: what the server or the network did. IL_ECANCELED,
- * IL_ESHUTDOWN: the waiting task was cancelled, its runtime ended. IL_EPOOLFULL: waiters_max.
- * IL_EOWNERGONE: bound driver only. IL_EDEADLOCK: in a callback. Thread: any. Since 0.1. */
+ * IL_ETIMEDOUT: `err` names the phase and the limit. IL_ERESOLVE, IL_ECONNECT, IL_ETLS, IL_ECERT,
+ * IL_EPEERCLOSED, IL_EPROTOCOL, IL_EHEADERSIZE, IL_EBODYSIZE: what the server or the network did.
+ * IL_ECANCELED, IL_ESHUTDOWN: the waiting task was cancelled, its runtime ended. IL_EPOOLFULL:
+ * waiters_max. IL_EOWNERGONE: bound driver only. IL_EDEADLOCK: in a callback. Thread: any. Since
+ * 0.1. */
 IL_API IL_MUST_USE enum il_code il_send(struct il_client *client, const struct il_request *request,
                                         struct il_response **ret_response, struct il_error *err);
 
@@ -258,6 +277,8 @@ IL_API void il_response_free(struct il_response *response);
 
 struct il_response_timing {
     uint64_t started_ns;    /* CLOCK_MONOTONIC, like il_now_ns */
+    uint64_t resolved_ns;   /* when there was an address to connect to; 0: not dialed */
+    uint64_t tcp_ns;        /* when the TLS handshake began; 0: there was none */
     uint64_t connected_ns;  /* when a connection was there: opened, or taken from the pool */
     uint64_t sent_ns;       /* when the request was written */
     uint64_t first_byte_ns; /* when the response began */
@@ -268,6 +289,10 @@ struct il_response_timing {
 };
 IL_API void il_response_timing(const struct il_response *response,
                                struct il_response_timing *ret_timing); /* Thread: any. Since 0.1. */
+
+/* What is known of the TLS of the connection that brought the response. False, and `ret_info` as it
+ * was: there was none. Thread: any. Since 0.1. */
+IL_API bool il_response_tls(const struct il_response *response, struct il_tls_info *ret_info);
 
 #ifdef __cplusplus
 }

@@ -41,7 +41,9 @@ extern "C" {
     X(EHEADERSIZE, 18, "the response's header is larger than allowed")                             \
     X(EBODYSIZE, 19, "the response's body is larger than allowed")                                 \
     X(EOWNERGONE, 20, "the runtime that drives the connection is gone")                            \
-    X(EPOOLFULL, 21, "too many requests already wait for a connection")
+    X(EPOOLFULL, 21, "too many requests already wait for a connection")                            \
+    X(ETLS, 22, "TLS with the server failed")                                                      \
+    X(ECERT, 23, "the server's certificate was not accepted")
 
 enum il_code {
 #define IL_CODE_ENUM(name, number, text) IL_##name = number,
@@ -55,6 +57,7 @@ enum il_phase {
     IL_PHASE_POOL_WAIT,  /* waiting for a connection, or for a place to open one */
     IL_PHASE_RESOLVE,    /* DNS */
     IL_PHASE_CONNECT,    /* TCP handshake */
+    IL_PHASE_TLS,        /* TLS handshake */
     IL_PHASE_DISPATCH,   /* bound driver: handed to the loop that drives the connection */
     IL_PHASE_WRITE,      /* sending the request; the limit is for a pause without progress */
     IL_PHASE_FIRST_BYTE, /* request sent, no response yet */

@@ -31,15 +31,11 @@ const char *il_code_text(enum il_code code)
 const char *il_phase_name(enum il_phase phase)
 {
     static const char *const names[] = {
-        [IL_PHASE_NONE] = "none",
-        [IL_PHASE_POOL_WAIT] = "pool-wait",
-        [IL_PHASE_RESOLVE] = "resolve",
-        [IL_PHASE_CONNECT] = "connect",
-        [IL_PHASE_DISPATCH] = "dispatch",
-        [IL_PHASE_WRITE] = "write",
-        [IL_PHASE_FIRST_BYTE] = "first-byte",
-        [IL_PHASE_READ] = "read",
-        [IL_PHASE_DONE] = "done",
+        [IL_PHASE_NONE] = "none",       [IL_PHASE_POOL_WAIT] = "pool-wait",
+        [IL_PHASE_RESOLVE] = "resolve", [IL_PHASE_CONNECT] = "connect",
+        [IL_PHASE_TLS] = "tls",         [IL_PHASE_DISPATCH] = "dispatch",
+        [IL_PHASE_WRITE] = "write",     [IL_PHASE_FIRST_BYTE] = "first-byte",
+        [IL_PHASE_READ] = "read",       [IL_PHASE_DONE] = "done",
         [IL_PHASE_TOTAL] = "total",
     };
 

@@ -363,8 +363,8 @@ static void bound_receive(struct bound_conn *bound)
             bound_on_eof(bound);
             return;
         case CONN_FAILED:
-            il_fail_errno(&error, IL_EPEERCLOSED, sys_errno, "the connection broke");
-            bound_lose(bound, IL_EPEERCLOSED, &error, false);
+            (void)conn_fail(bound->conn, sys_errno, "bound driver,", &error);
+            bound_lose(bound, error.code, &error, false);
             return;
         case CONN_DONE:
             if (!bound_feed(bound, scratch, got)) {
@@ -594,6 +594,9 @@ static enum il_code bound_new(struct il_call *call, struct bound_conn *bound,
     }
     if (code == IL_OK) {
         code = response_new(call->client, &x->shared.response, err);
+    }
+    if (code == IL_OK) {
+        response_set_tls(x->shared.response, bound->conn);
     }
     if (code != IL_OK) {
         bound_unref(x);

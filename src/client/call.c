@@ -17,8 +17,9 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_start(struct il_loop *loop, struct job *job);
 static enum loop_result call_deliver(struct il_loop *loop, struct job *job);
-static void call_on_dial_phase(struct dial *dial, enum il_phase phase);
-static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err);
+static void call_on_opening_phase(struct opening *opening, enum il_phase phase);
+static void call_on_opened(struct opening *opening, const struct stream *stream,
+                           const struct il_error *err);
 
 /* ---- life ---- */
 
@@ -69,8 +70,6 @@ static enum il_code call_new(struct il_client *client, const struct il_request *
     il_list_init(&call->waiter.link);
     il_list_init(&call->pool_link);
     timer_init(&call->timer, call_on_timer);
-    call->dial.on_phase = call_on_dial_phase;
-    call->dial.on_done = call_on_dialed;
     call->wake_job.run = call_on_wake;
     call->cancel_job.run = call_on_cancel;
     call->start_job.run = call_on_start;
@@ -162,7 +161,8 @@ static void call_describe_wait(struct il_call *call, char *text, size_t size)
         break;
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
-        dial_describe(&call->dial, text, size);
+    case IL_PHASE_TLS:
+        opening_describe(&call->opening, text, size);
         break;
     default:
         if (call->conn != NULL) {
@@ -215,7 +215,7 @@ static void call_let_go(struct il_call *call)
 {
     timer_cancel(&call->home->held.timers, &call->timer);
     loop_guest_remove(&call->guest);
-    dial_cancel(&call->dial);
+    opening_cancel(&call->opening);
     if (call->place != NULL) {
         if (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED) {
             pool_forget_place(&call->client->pool, call->place);
@@ -318,20 +318,31 @@ static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
 
 static void call_dial(struct il_call *call, struct pool_origin *place)
 {
-    struct dial_target target = { .host = call->request->url.host,
-                                  .port = call->request->url.port };
+    const struct il_request *request = call->request;
+    const struct url *url = &request->url;
+    struct opening_target target = {
+        .address = request->address != NULL ? request->address : url->host,
+        .port = url->port,
+        .tls = call->tls,
+        .peer = { .host = url->host,
+                  .port = url->port,
+                  .is_address = url->is_ipv4_literal || url->is_ipv6_literal,
+                  .alpn = TLS_ALPN_HTTP_1 },
+    };
     struct il_error error;
 
     call->place = place;
     call_set_phase(call, IL_PHASE_RESOLVE);
-    if (dial_start(&call->dial, call->home, &target, &error) != IL_OK) {
+    call->opening.on_phase = call_on_opening_phase;
+    call->opening.on_done = call_on_opened;
+    if (opening_start(&call->opening, call->home, &target, &error) != IL_OK) {
         call_fail(call, error.code, &error);
     }
 }
 
 static void call_take(struct il_call *call, struct conn *conn)
 {
-    dial_cancel(&call->dial);
+    opening_cancel(&call->opening);
     if (call->place != NULL) {
         pool_forget_place(&call->client->pool, call->place);
         call->place = NULL;
@@ -343,17 +354,43 @@ static void call_take(struct il_call *call, struct conn *conn)
     }
 }
 
+/* What a connection must be like to serve this call. */
+static enum il_code call_identify(struct il_call *call, struct pool_identity *identity,
+                                  struct il_error *err)
+{
+    const struct il_request *request = call->request;
+    enum il_code code = IL_OK;
+
+    *identity = (struct pool_identity){ .scheme = request->url.scheme,
+                                        .port = request->url.port,
+                                        .host = request->url.host,
+                                        .address = request->address };
+    if (request->url.scheme == URL_HTTPS) {
+        call->tls = request->tls;
+        if (call->tls == NULL) {
+            code = client_tls(call->client, &call->tls, err);
+        }
+        identity->tls = code == IL_OK ? tls_identity(call->tls) : NULL;
+    }
+    return code;
+}
+
 void call_acquire(struct il_call *call)
 {
-    struct pool_key key = { .host = call->request->url.host, .port = call->request->url.port };
+    struct pool_identity identity;
     bool is_fresh = call->has_retried || call->client->no_keep_alive;
     struct il_error error;
+
+    if (call_identify(call, &identity, &error) != IL_OK) {
+        call_fail(call, error.code, &error);
+        return;
+    }
 
     for (;;) {
         struct pool_got got;
 
-        if (pool_acquire(&call->client->pool, &key, call, call->home, is_fresh, &got, &error) !=
-            IL_OK) {
+        if (pool_acquire(&call->client->pool, &identity, call, call->home, is_fresh, &got,
+                         &error) != IL_OK) {
             call_fail(call, error.code, &error);
             return;
         }
@@ -405,23 +442,31 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
     return LOOP_HELD;
 }
 
-static void call_on_dial_phase(struct dial *dial, enum il_phase phase)
+static void call_on_opening_phase(struct opening *opening, enum il_phase phase)
 {
-    call_set_phase(il_container_of(dial, struct il_call, dial), phase);
+    struct il_call *call = il_container_of(opening, struct il_call, opening);
+
+    if (phase == IL_PHASE_CONNECT) {
+        call->response->timing.resolved_ns = loop_now_ns(call->home);
+    } else if (phase == IL_PHASE_TLS) {
+        call->response->timing.tcp_ns = loop_now_ns(call->home);
+    }
+    call_set_phase(call, phase);
 }
 
-static void call_on_dialed(struct dial *dial, int fd, const struct il_error *err)
+static void call_on_opened(struct opening *opening, const struct stream *opened,
+                           const struct il_error *err)
 {
-    struct il_call *call = il_container_of(dial, struct il_call, dial);
+    struct il_call *call = il_container_of(opening, struct il_call, opening);
     struct stream stream;
     struct conn *conn;
     struct il_error error;
 
-    if (fd < 0) {
+    if (opened == NULL) {
         call_fail(call, err->code, err);
         return;
     }
-    stream_init_plain(&stream, fd);
+    stream = *opened;
     if (conn_new(call->client, call->place, call->home, &stream, &conn, &error) != IL_OK) {
         stream_close(&stream);
         call_fail(call, error.code, &error);

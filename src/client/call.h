@@ -34,7 +34,8 @@ struct il_call {
     uint64_t timer_armed_ns;
     uint64_t total_deadline_ns, phase_deadline_ns;
     uint64_t timeout_ms[CLIENT_PHASE_COUNT];
-    struct dial dial;
+    struct opening opening;
+    struct il_tls *tls;        /* with https; the request's or the client's */
     struct pool_origin *place; /* counted for us while we dial */
     struct conn *conn;
     struct bound_exchange *bound; /* bound driver: the exchange that another loop does for us */

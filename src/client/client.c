@@ -40,8 +40,8 @@ SHOWN_DEFINE(
     [SHOWN_CONN_IS_IDLE] = offsetof(struct conn, pooled.is_idle),
     [SHOWN_CONN_IS_EXCHANGING] = offsetof(struct conn, is_exchanging),
     [SHOWN_CONN_BOUND] = offsetof(struct conn, bound),
-    [SHOWN_ORIGIN_PORT] = offsetof(struct pool_origin, port),
-    [SHOWN_ORIGIN_HOST] = offsetof(struct pool_origin, host));
+    [SHOWN_ORIGIN_PORT] = offsetof(struct pool_origin, identity.port),
+    [SHOWN_ORIGIN_HOST] = offsetof(struct pool_origin, memory));
 
 /* ---- settings ---- */
 
@@ -54,6 +54,7 @@ static const struct il_client_options options_default = {
     .pool_wait_timeout_ms = 30000,
     .resolve_timeout_ms = 10000,
     .connect_timeout_ms = 10000,
+    .tls_timeout_ms = 10000,
     .write_timeout_ms = 30000,
     .first_byte_timeout_ms = 60000,
     .read_timeout_ms = 30000,
@@ -78,6 +79,7 @@ static void options_complete(struct il_client_options *options)
     DEFAULT(pool_wait_timeout_ms);
     DEFAULT(resolve_timeout_ms);
     DEFAULT(connect_timeout_ms);
+    DEFAULT(tls_timeout_ms);
     DEFAULT(write_timeout_ms);
     DEFAULT(first_byte_timeout_ms);
     DEFAULT(read_timeout_ms);
@@ -95,6 +97,7 @@ static void client_set_timeouts(struct il_client *client, const struct il_client
     client->timeout_ms[IL_PHASE_POOL_WAIT] = options->pool_wait_timeout_ms;
     client->timeout_ms[IL_PHASE_RESOLVE] = options->resolve_timeout_ms;
     client->timeout_ms[IL_PHASE_CONNECT] = options->connect_timeout_ms;
+    client->timeout_ms[IL_PHASE_TLS] = options->tls_timeout_ms;
     client->timeout_ms[IL_PHASE_WRITE] = options->write_timeout_ms;
     client->timeout_ms[IL_PHASE_FIRST_BYTE] = options->first_byte_timeout_ms;
     client->timeout_ms[IL_PHASE_READ] = options->read_timeout_ms;
@@ -132,6 +135,7 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
     client->parser_limits = h1_response_limits_default;
     client->parser_limits.head_size_max = options.header_size_max;
     client_set_timeouts(client, &options);
+    atomic_init(&client->tls, options.tls != NULL ? il_tls_ref(options.tls) : NULL);
     pool_init(&client->pool, &options);
     atomic_init(&client->use_count, 1);
     atomic_init(&client->memory_count, 1);
@@ -146,6 +150,26 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
 const char *il_client_name(const struct il_client *client)
 {
     return client->name;
+}
+
+enum il_code client_tls(struct il_client *client, struct il_tls **ret_tls, struct il_error *err)
+{
+    struct il_tls *tls = atomic_load_explicit(&client->tls, memory_order_acquire);
+    struct il_tls *none = NULL;
+
+    if (tls == NULL) {
+        enum il_code code = il_tls_new(NULL, &tls, err);
+
+        if (code != IL_OK) {
+            return code;
+        }
+        if (!atomic_compare_exchange_strong(&client->tls, &none, tls)) {
+            (void)il_tls_unref(tls); /* another request was faster */
+            tls = none;
+        }
+    }
+    *ret_tls = tls;
+    return IL_OK;
 }
 
 /* ---- counts ---- */
@@ -166,6 +190,7 @@ void client_memory_unref(struct il_client *client)
         il_list_unlink(&client->registry_link);
         sys_mutex_unlock(&registry_mutex);
         pool_deinit(&client->pool);
+        (void)il_tls_unref(atomic_load(&client->tls));
         il_free(client);
     }
 }
@@ -224,7 +249,8 @@ void client_give_back(struct il_client *client, struct conn *conn, struct il_cal
     bool is_last_use = atomic_load(&client->use_count) == 0; /* nobody will ever take it */
 
     if (!is_reusable || client->no_keep_alive || is_last_use || conn->held.is_eof ||
-        conn->held.is_hung_up || conn_has_unsent(conn)) {
+        conn->held.is_hung_up || conn_has_unsent(conn) ||
+        (stream_holds_input(&conn->stream) && !conn_is_fresh(conn))) {
         client_discard(client, conn);
         return;
     }

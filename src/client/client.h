@@ -23,6 +23,7 @@ struct il_client {
     uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* IL_NO_LIMIT for phases without a limit */
     uint64_t body_size_max;
     struct h1_response_limits parser_limits;
+    _Atomic(struct il_tls *) tls; /* a reference; NULL until https is wanted. See client_tls */
     struct pool pool;
     _Atomic uint32_t use_count;
     _Atomic uint32_t memory_count;
@@ -31,6 +32,9 @@ struct il_client {
 
 struct il_client *client_memory_ref(struct il_client *client);
 void client_memory_unref(struct il_client *client);
+
+/* The client's TLS settings, made now if nobody wanted them before. Borrowed. Thread: any. */
+enum il_code client_tls(struct il_client *client, struct il_tls **ret_tls, struct il_error *err);
 
 /* A connection after a complete exchange: back to the pool if it is fit, else closed. `call` is
  * over too, unless it is NULL. Thread: the loop that drives it. */
@@ -81,6 +85,8 @@ void client_describe_request(const struct il_request *request, struct il_watch_r
 struct il_request {
     char *method;
     struct url url;
+    char *address;      /* dialed instead of the URL's host; NULL: the host */
+    struct il_tls *tls; /* a reference; NULL: the client's */
     struct il_headers headers;
     struct il_bytes body;
     enum h1_body_kind body_kind;
@@ -120,6 +126,7 @@ struct il_response {
     struct il_bytes body;
     size_t body_read; /* how much of `body` il_response_read has given out */
     struct il_response_timing timing;
+    struct tls_facts *tls_facts; /* a reference; NULL without TLS */
 
     enum response_state state;
     struct conn *conn;             /* rests, while nobody reads (caller driver) */
@@ -140,6 +147,9 @@ void response_destroy(struct il_response *response);
 
 /* Take over what the parser has read: status, reason, headers. */
 void response_take_head(struct il_response *response, struct h1_response *parser);
+
+/* Remember the TLS of the connection that the response will come on. */
+void response_set_tls(struct il_response *response, const struct conn *conn);
 
 /* Append to the body in memory. IL_EBODYSIZE, IL_ENOMEM. */
 enum il_code response_append(struct il_response *response, const char *bytes, size_t size,

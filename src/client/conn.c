@@ -39,7 +39,8 @@ static void conn_on_event(struct watch *watch, uint32_t events)
     }
 }
 
-/* An idle connection became readable, or was closed: whatever it is, nobody asked for it. */
+/* An idle connection became readable, or was closed. What its stream keeps for itself does no harm;
+ * whatever else it is, nobody asked for it. */
 static void conn_on_event_in_pool(struct watch *watch, uint32_t events)
 {
     struct conn *conn;
@@ -48,6 +49,11 @@ static void conn_on_event_in_pool(struct watch *watch, uint32_t events)
         return; /* only writable; or somebody has just taken it, and will see for himself */
     }
     conn = watch->arg;
+    if (!stream_is_plain(&conn->stream) && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0 &&
+        conn_is_fresh(conn)) {
+        pool_rest_again(&conn->client->pool, conn); /* a TLS session ticket, for example */
+        return;
+    }
     client_discard(conn->client, conn);
 }
 
@@ -75,10 +81,14 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
     enum il_code code;
 
     if (conn == NULL) {
-        return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->host);
+        return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);
     }
     conn->id = atomic_fetch_add(&conn_id_last, 1) + 1;
     conn->stream = *stream;
+    if (!stream_is_plain(stream) && (conn->tls_facts = tls_facts_new(stream)) == NULL) {
+        il_free(conn);
+        return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);
+    }
     conn->origin = origin;
     il_list_init(&conn->pooled.link);
     il_list_init(&conn->pooled.idle_link);
@@ -90,6 +100,7 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
                       &conn->held.watch, err);
     if (code != IL_OK) {
         h1_response_deinit(&conn->held.parser);
+        tls_facts_unref(conn->tls_facts);
         il_free(conn);
         return code;
     }
@@ -123,6 +134,7 @@ void conn_free(struct conn *conn)
     il_bytes_deinit(&conn->held.out);
     il_bytes_deinit(&conn->held.in);
     client_memory_unref(conn->client);
+    tls_facts_unref(conn->tls_facts);
     il_free(conn);
 }
 
@@ -267,9 +279,23 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
     return CONN_DONE;
 }
 
+enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *what,
+                       struct il_error *err)
+{
+    const struct il_error *failure = stream_failure(&conn->stream);
+    char where[CONN_TEXT_SIZE];
+
+    if (failure != NULL) {
+        *err = *failure;
+        return err->code;
+    }
+    return il_fail_errno(err, IL_EPEERCLOSED, sys_errno, "%s %s: the connection broke", what,
+                         conn_text(conn, where));
+}
+
 const char *conn_text(const struct conn *conn, char text[static CONN_TEXT_SIZE])
 {
-    (void)snprintf(text, CONN_TEXT_SIZE, "%s:%u (connection %llu)", conn->origin->host,
-                   conn->origin->port, (unsigned long long)conn->id);
+    (void)snprintf(text, CONN_TEXT_SIZE, "%s:%u (connection %llu)", conn->origin->identity.host,
+                   conn->origin->identity.port, (unsigned long long)conn->id);
     return text;
 }

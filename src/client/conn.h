@@ -20,10 +20,11 @@
 #include "net/net.h"
 
 struct conn {
-    uint64_t id;              /* set at creation, then read by anyone, like the three below */
+    uint64_t id;              /* set at creation, then read by anyone, like the four below */
     struct stream stream;     /* its socket's number; the rest is for whoever drives it */
     struct il_client *client; /* its memory: see client_memory_ref */
     struct pool_origin *origin;
+    struct tls_facts *tls_facts; /* NULL without TLS */
 
     struct { /* whoever drives it, or has claimed it */
         struct watch *watch;
@@ -101,6 +102,11 @@ bool conn_has_unsent(const struct conn *conn);
 /* Receive at most `size` bytes. */
 enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *ret_received,
                           int *ret_errno);
+
+/* Fill `err` with why receiving or sending failed; `what` says what we were doing. Returns the
+ * code. */
+enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *what,
+                       struct il_error *err);
 
 /* "127.0.0.1:8080 (connection 5)" for messages. Returns `text`. */
 #define CONN_TEXT_SIZE 320

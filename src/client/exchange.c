@@ -55,6 +55,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->response->timing.connected_ns = loop_now_ns(call->home);
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
+    response_set_tls(call->response, conn);
     if (exchange_write_head(request, &conn->held.out, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return;
@@ -366,13 +367,13 @@ static void exchange_on_eof(struct il_call *call)
 
 static void exchange_on_read_failed(struct il_call *call, int sys_errno)
 {
-    char where[CONN_TEXT_SIZE];
+    char what[H1_METHOD_SIZE_MAX + 32];
     struct il_error error;
 
-    il_fail_errno(&error, IL_EPEERCLOSED, sys_errno, "%s %s, phase %s: the connection broke",
-                  call->request->method, conn_text(call->conn, where),
-                  il_phase_name((enum il_phase)atomic_load(&call->phase)));
-    call_on_lost(call, IL_EPEERCLOSED, &error);
+    (void)snprintf(what, sizeof(what), "%s, phase %s,", call->request->method,
+                   il_phase_name((enum il_phase)atomic_load(&call->phase)));
+    (void)conn_fail(call->conn, sys_errno, what, &error);
+    call_on_lost(call, error.code, &error);
 }
 
 static void exchange_receive(struct il_call *call)
@@ -496,6 +497,20 @@ static enum il_code reader_on_eof(struct il_response *response, struct rt_place 
     return code;
 }
 
+static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, struct il_error *err)
+{
+    struct il_error error;
+    char what[64];
+
+    (void)snprintf(what, sizeof(what), "after %llu bytes of the body,",
+                   (unsigned long long)conn->held.parser.body_received);
+    (void)conn_fail(conn, sys_errno, what, &error);
+    if (err != NULL) {
+        *err = error;
+    }
+    return error.code;
+}
+
 static enum il_code reader_wait(struct il_response *response, struct rt_place *place,
                                 uint64_t read_deadline_ns, struct il_error *err)
 {
@@ -545,9 +560,7 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
         case CONN_EOF:
             return reader_on_eof(response, place, ret_size, err);
         case CONN_FAILED:
-            return il_fail_errno(err, IL_EPEERCLOSED, sys_errno,
-                                 "the connection broke after %llu bytes of the body",
-                                 (unsigned long long)conn->held.parser.body_received);
+            return reader_on_failed(conn, sys_errno, err);
         case CONN_BLOCKED:
             code = reader_wait(response, place, deadline_ns, err);
             if (code != IL_OK) {

@@ -89,62 +89,50 @@ void pool_deinit(struct pool *pool)
 
 /* ---- origins ---- */
 
-static uint32_t key_hash(const struct pool_key *key)
-{
-    uint32_t hash = 2166136261u ^ key->port; /* FNV-1a */
-
-    for (const char *at = key->host; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * 16777619u;
-    }
-    return hash;
-}
-
-static struct pool_origin *origin_find_locked(struct pool *pool, const struct pool_key *key,
-                                              uint32_t hash)
+static struct pool_origin *origin_find_locked(struct pool *pool,
+                                              const struct pool_identity *identity, uint32_t hash)
 {
     il_list_for_each(&pool->buckets[hash % POOL_BUCKET_COUNT], node)
     {
         struct pool_origin *origin = il_container_of(node, struct pool_origin, link);
 
-        if (origin->hash == hash && origin->port == key->port &&
-            strcmp(origin->host, key->host) == 0) {
+        if (origin->hash == hash && identity_equals(&origin->identity, identity)) {
             return origin;
         }
     }
     return NULL;
 }
 
-static struct pool_origin *origin_new(const struct pool_key *key, uint32_t hash)
+static struct pool_origin *origin_new(const struct pool_identity *identity, uint32_t hash)
 {
-    size_t size = strlen(key->host) + 1;
-    struct pool_origin *origin = il_calloc(1, sizeof(*origin) + size);
+    struct pool_origin *origin = il_calloc(1, sizeof(*origin) + identity_size(identity));
 
     if (origin != NULL) {
         il_list_init(&origin->link);
         il_list_init(&origin->idle);
         il_list_init(&origin->groups);
         origin->hash = hash;
-        origin->port = key->port;
-        memcpy(origin->host, key->host, size);
+        identity_copy(&origin->identity, identity, origin->memory);
     }
     return origin;
 }
 
 /* Find the origin or make it. May let go of the lock, so nothing seen before counts. */
-static struct pool_origin *origin_get_locked(struct pool *pool, const struct pool_key *key,
+static struct pool_origin *origin_get_locked(struct pool *pool,
+                                             const struct pool_identity *identity,
                                              struct pool_work *work) IL_LOCKED(pool->mutex)
 {
-    uint32_t hash = key_hash(key);
-    struct pool_origin *origin = origin_find_locked(pool, key, hash);
+    uint32_t hash = identity_hash(identity);
+    struct pool_origin *origin = origin_find_locked(pool, identity, hash);
     struct pool_origin *made;
 
     if (origin != NULL) {
         return origin;
     }
     sys_mutex_unlock(&pool->mutex);
-    made = origin_new(key, hash);
+    made = origin_new(identity, hash);
     sys_mutex_lock(&pool->mutex);
-    origin = origin_find_locked(pool, key, hash);
+    origin = origin_find_locked(pool, identity, hash);
     if (origin != NULL) {
         if (made != NULL) {
             work_free_later(work, made);
@@ -390,11 +378,11 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
             return il_fail(err, IL_EPOOLFULL,
                            "%u requests wait for a connection already, the most that may "
                            "(waiters_max); all %u connections to %s are in use",
-                           pool->waiter_count, origin->connection_count, origin->host);
+                           pool->waiter_count, origin->connection_count, origin->identity.host);
         }
         if (!waiter_enqueue_locked(pool, origin, call, pool->assigns ? 0 : loop->id)) {
             return il_fail(err, IL_ENOMEM, "no memory to wait for a connection to %s",
-                           origin->host);
+                           origin->identity.host);
         }
     } else if (call->waiter.is_woken) { /* the wake brought nothing: sleep on, as the oldest */
         call->waiter.is_woken = false;
@@ -413,9 +401,9 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     return IL_OK;
 }
 
-enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct il_call *call,
-                          struct il_loop *loop, bool is_fresh, struct pool_got *ret_got,
-                          struct il_error *err)
+enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identity,
+                          struct il_call *call, struct il_loop *loop, bool is_fresh,
+                          struct pool_got *ret_got, struct il_error *err)
 {
     struct pool_work work = { 0 };
     struct pool_origin *origin;
@@ -429,10 +417,10 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct 
         pool->call_count++;
         pool->requests_total++;
     }
-    origin = origin_get_locked(pool, key, &work);
+    origin = origin_get_locked(pool, identity, &work);
     if (origin == NULL) {
         sys_mutex_unlock(&pool->mutex);
-        return il_fail(err, IL_ENOMEM, "no memory for the connections to %s", key->host);
+        return il_fail(err, IL_ENOMEM, "no memory for the connections to %s", identity->host);
     }
     if (!is_fresh) {
         conn = origin_take_locked(pool, origin, loop, &work);
@@ -578,6 +566,18 @@ bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, 
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
     return true;
+}
+
+void pool_rest_again(struct pool *pool, struct conn *conn)
+{
+    struct pool_work work = { 0 };
+
+    sys_mutex_lock(&pool->mutex); /* once it rests, anybody may take it, and close it: not yet */
+    il_assert(conn->pooled.is_idle);
+    watch_rest(conn->held.watch, conn->held.watch->rest_deadline_ns);
+    origin_wake_locked(conn->origin, &work);
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
 }
 
 void pool_close_idle(struct pool *pool)

@@ -13,6 +13,7 @@
 #ifndef IL_CLIENT_POOL_H
 #define IL_CLIENT_POOL_H
 
+#include "client/identity.h"
 #include "interloop/client.h"
 #include "sys/sys.h"
 
@@ -24,23 +25,17 @@ struct il_loop;
 #define POOL_SPARE_MAX    1024 /* calls, and responses, that are kept for the next requests */
 #define POOL_SCAN_MAX     32 /* idle connections looked at for one that rests with the taker's loop */
 
-/* Everything that makes two connections different. */
-struct pool_key {
-    const char *host; /* lower case */
-    uint16_t port;
-};
-
-/* The connections to one origin. Lives as long as there is a connection or a waiter. */
+/* The connections of one identity. Lives as long as there is a connection or a waiter. */
 struct pool_origin {
     struct il_list link; /* in its bucket */
     uint32_t hash;
-    uint16_t port;
-    struct il_list idle;   /* struct conn, most recently used first */
-    struct il_list groups; /* struct pool_group: the waiters, loop by loop */
+    struct pool_identity identity; /* its strings are in `memory` */
+    struct il_list idle;           /* struct conn, most recently used first */
+    struct il_list groups;         /* struct pool_group: the waiters, loop by loop */
     uint32_t idle_count;
     uint32_t connection_count; /* idle, driven, or being opened */
     struct pool_origin *free_next;
-    char host[];
+    char memory[]; /* begins with the host, which the doctor reads there */
 };
 
 /* The waiters of one loop for one origin. */
@@ -100,9 +95,9 @@ struct pool_got {
  * back: a connection with pool_put or pool_forget, a place with pool_opened or pool_forget_place,
  * its place in the queue with pool_leave (POOL_TAKEN includes that). With `is_fresh` no idle
  * connection is taken. IL_EPOOLFULL, IL_ENOMEM. Thread: the one that holds `loop`. */
-enum il_code pool_acquire(struct pool *pool, const struct pool_key *key, struct il_call *call,
-                          struct il_loop *loop, bool is_fresh, struct pool_got *ret_got,
-                          struct il_error *err);
+enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identity,
+                          struct il_call *call, struct il_loop *loop, bool is_fresh,
+                          struct pool_got *ret_got, struct il_error *err);
 
 /* The call does not wait any more. If it had been woken, its wake is passed on. */
 void pool_leave(struct pool *pool, struct il_call *call);
@@ -122,6 +117,10 @@ bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns);
 
 /* As pool_put, and `call`, which it served, is over; once under the lock instead of twice. */
 bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, uint64_t now_ns);
+
+/* A connection that lies in the pool, and that its loop has claimed for a look: let it rest again.
+ * Who has passed it over meanwhile is woken. Thread: the one that holds the loop. */
+void pool_rest_again(struct pool *pool, struct conn *conn);
 
 /* Close the connections that are idle now. */
 void pool_close_idle(struct pool *pool);

@@ -102,8 +102,8 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     copy->since_ns = atomic_load(&conn->since_ns);
     view->id = conn->id;
     copy_text(view->client, sizeof(view->client), client->name);
-    copy_text(view->host, sizeof(view->host), conn->origin->host);
-    view->port = conn->origin->port;
+    copy_text(view->host, sizeof(view->host), conn->origin->identity.host);
+    view->port = conn->origin->identity.port;
     view->since_ms = ms_since(now_ns, copy->since_ns);
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
     copy_text(view->state, sizeof(view->state), state);

@@ -31,9 +31,6 @@ enum il_code il_request_new(const char *method, const char *url, struct il_reque
     headers_init(&request->headers);
     il_bytes_init(&request->body);
     code = url_parse(url, &request->url, err);
-    if (code == IL_OK && request->url.scheme != URL_HTTP) {
-        code = il_fail(err, IL_EURL, "https is not supported: this client speaks http only");
-    }
     if (code == IL_OK && request->url.userinfo != NULL) {
         code = il_fail(err, IL_EURL,
                        "a user name in a URL is not sent; take it out and set the "
@@ -64,8 +61,10 @@ enum il_code request_copy(const struct il_request *request, struct il_request **
     il_bytes_init(&copy->body);
     copy->body_kind = request->body_kind;
     memcpy(copy->timeout_ms, request->timeout_ms, sizeof(copy->timeout_ms));
+    copy->tls = request->tls != NULL ? il_tls_ref(request->tls) : NULL;
     if (url_copy(&request->url, &copy->url) != IL_OK ||
         (copy->method = il_strdup(request->method)) == NULL ||
+        (request->address != NULL && (copy->address = il_strdup(request->address)) == NULL) ||
         headers_copy(&copy->headers, &request->headers) != IL_OK ||
         (body_size > 0 &&
          il_bytes_append(&copy->body, il_bytes_data(&request->body), body_size) != IL_OK)) {
@@ -83,6 +82,8 @@ void il_request_free(struct il_request *request)
         return;
     }
     il_free(request->method);
+    il_free(request->address);
+    (void)il_tls_unref(request->tls);
     url_deinit(&request->url);
     headers_deinit(&request->headers);
     il_bytes_deinit(&request->body);
@@ -96,6 +97,43 @@ enum il_code il_request_add_header(struct il_request *request, const char *name,
         return il_fail(err, IL_EINVAL, "il_request_add_header: an argument is NULL");
     }
     return headers_add(&request->headers, name, value, err);
+}
+
+enum il_code il_request_set_tls(struct il_request *request, struct il_tls *tls)
+{
+    if (request == NULL) {
+        return IL_EINVAL;
+    }
+    tls = tls != NULL ? il_tls_ref(tls) : NULL;
+    (void)il_tls_unref(request->tls);
+    request->tls = tls;
+    return IL_OK;
+}
+
+enum il_code il_request_set_address(struct il_request *request, const char *address,
+                                    struct il_error *err)
+{
+    struct net_address parsed;
+    char *copy = NULL;
+
+    if (request == NULL) {
+        return il_fail(err, IL_EINVAL, "il_request_set_address: request is NULL");
+    }
+    if (address != NULL) {
+        char text[64];
+
+        if (!net_address_parse(address, &parsed)) {
+            return il_fail(err, IL_EINVAL, "'%s' is not an IPv4 or IPv6 address",
+                           il_escape(text, sizeof(text), address, strlen(address)));
+        }
+        copy = il_strdup(net_address_text(&parsed, text)); /* one spelling for one address */
+        if (copy == NULL) {
+            return il_fail(err, IL_ENOMEM, "no memory for an address");
+        }
+    }
+    il_free(request->address);
+    request->address = copy;
+    return IL_OK;
 }
 
 enum il_code il_request_set_body(struct il_request *request, const void *bytes, size_t size,
@@ -138,6 +176,7 @@ enum il_code il_request_set_timeout_ms(struct il_request *request, enum il_phase
     case IL_PHASE_POOL_WAIT:
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
+    case IL_PHASE_TLS:
     case IL_PHASE_WRITE:
     case IL_PHASE_FIRST_BYTE:
     case IL_PHASE_READ:

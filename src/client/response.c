@@ -58,6 +58,8 @@ void il_response_free(struct il_response *response)
     if (response->stream != NULL) {
         bound_abandon(response);
     }
+    tls_facts_unref(response->tls_facts);
+    response->tls_facts = NULL;
     client = response->client;
     if (!pool_keep_response(&client->pool, response)) {
         response_destroy(response);
@@ -193,4 +195,21 @@ enum il_code il_response_read(struct il_response *response, void *buffer, size_t
     }
     return response->stream != NULL ? bound_read(response, buffer, size, ret_size, err)
                                     : exchange_read(response, buffer, size, ret_size, err);
+}
+
+void response_set_tls(struct il_response *response, const struct conn *conn)
+{
+    if (response->tls_facts != conn->tls_facts) { /* both NULL without TLS */
+        tls_facts_unref(response->tls_facts);
+        response->tls_facts = tls_facts_ref(conn->tls_facts);
+    }
+}
+
+bool il_response_tls(const struct il_response *response, struct il_tls_info *ret_info)
+{
+    if (response->tls_facts == NULL) {
+        return false;
+    }
+    *ret_info = response->tls_facts->info;
+    return true;
 }

@@ -2,7 +2,8 @@
 #ifndef IL_NET_H
 #define IL_NET_H
 
-#include "net/dial.h"
+#include "net/open.h"
 #include "net/stream.h"
+#include "net/tls.h"
 
 #endif

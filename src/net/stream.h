@@ -17,6 +17,9 @@
 #include "sys/sys.h"
 
 struct stream_filter {
+    /* As stream_handshake. */
+    enum il_code (*handshake)(void *state, struct il_error *err);
+
     /* As stream_receive and stream_send. */
     ssize_t (*receive)(void *state, void *bytes, size_t size);
     ssize_t (*send)(void *state, const struct iovec *parts, int part_count);
@@ -49,6 +52,14 @@ static inline void stream_init_plain(struct stream *stream, int fd)
 static inline bool stream_is_plain(const struct stream *stream)
 {
     return stream->filter == NULL;
+}
+
+/* Come to terms with the other side, as far as that goes without waiting: IL_OK when it is done,
+ * IL_EAGAIN when the socket's next event is to be waited for, else why it cannot be. Before
+ * anything is sent or received. */
+static inline enum il_code stream_handshake(struct stream *stream, struct il_error *err)
+{
+    return stream->filter == NULL ? IL_OK : stream->filter->handshake(stream->state, err);
 }
 
 /* Bytes received; 0 at the end of the stream; -EAGAIN when there is nothing yet; -errno. */

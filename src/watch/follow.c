@@ -235,6 +235,7 @@ void watch_follow(const struct watch_world *world, struct client_call_report *ca
         break;
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
+    case IL_PHASE_TLS:
         view->verdict = watch_follow_loop(world, view, call->home_loop_id);
         break;
     default:
