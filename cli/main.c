@@ -9,6 +9,7 @@
 #include "doctor/doctor.h"
 #include "lab/reproduce.h"
 #include "lab/serve.h"
+#include "load/bench.h"
 
 struct command {
     const char *name;
@@ -25,6 +26,8 @@ static struct command commands[] = {
       "one cause step by step: timeline, chain of waits, what solves it", explain_main, true },
     { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main,
       true },
+    { "bench", "interloop bench", "load from several runtimes at once, and how it was answered",
+      bench_main, true },
     { "serve", "serve", "a local HTTP server that misbehaves on request", serve_main, false },
 };
 

@@ -102,6 +102,12 @@ void json_number(struct json *json, const char *name, uint64_t value)
     fprintf(json->out, "%llu", (unsigned long long)value);
 }
 
+void json_real(struct json *json, const char *name, double value)
+{
+    begin_item(json, name);
+    fprintf(json->out, "%.10g", value);
+}
+
 void json_bool(struct json *json, const char *name, bool value)
 {
     begin_item(json, name);

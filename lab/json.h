@@ -21,6 +21,7 @@ void json_array_begin(struct json *json, const char *name);
 void json_array_end(struct json *json);
 void json_string(struct json *json, const char *name, const char *value); /* NULL: null */
 void json_number(struct json *json, const char *name, uint64_t value);
+void json_real(struct json *json, const char *name, double value); /* finite */
 void json_bool(struct json *json, const char *name, bool value);
 
 #endif

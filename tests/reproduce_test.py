@@ -141,7 +141,7 @@ def wrong_usage_ends_with_2_and_says_what_is_wrong():
 @check
 def every_command_has_help_and_the_whole_has_a_version():
     for arguments in (["--help"], ["reproduce", "--help"], ["explain", "-h"], ["doctor", "--help"],
-                      ["serve", "--help"]):
+                      ["bench", "--help"], ["serve", "--help"]):
         out = run(*arguments)
         yield from want(f"exit status of {arguments}", out.returncode, 0)
         if not out.stdout.lower().startswith("usage: "):

@@ -58,7 +58,8 @@ OUTSIDE = {
     "sim": {"sim", "base/base.h", "sys/sys.h", "rt/fiber.h", "rt/sanitize.h"},
     "lab": {"lab"},
     "doctor": {"doctor", "base/base.h", "base/shown.h"},
-    "cli": {"cli", "lab", "doctor"},
+    "load": {"load", "lab"},
+    "cli": {"cli", "lab", "doctor", "load"},
     "examples": {"examples"},
 }
 
@@ -386,7 +387,7 @@ def comment_is_for_keeping(tree):
 
 @rule
 def source_is_part_of_the_build(tree):
-    for path in tree.sources("src", "lab", "doctor", "cli", "examples", "tests"):
+    for path in tree.sources("src", "lab", "doctor", "load", "cli", "examples", "tests"):
         if not path.endswith(".c") or path.startswith("tests/install/"):
             continue  # install: what a user would build, by hand
         folder = os.path.dirname(path)
