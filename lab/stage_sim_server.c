@@ -614,6 +614,18 @@ void sim_server_release(struct stage_server *server, const char *name)
     sim_changed();
 }
 
+static bool is_quiet(void *arg)
+{
+    const struct stage_server *server = arg;
+
+    for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_GONE && !sim_link_is_quiet(conn->link)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 uint64_t sim_server_close_idle(struct stage_server *server)
 {
     uint64_t count = 0;
@@ -625,6 +637,8 @@ uint64_t sim_server_close_idle(struct stage_server *server)
             count++;
         }
     }
+    /* what we did is visible to the client when this returns */
+    (void)sim_wait_until(is_quiet, server, SIM_FOREVER, "the network to be quiet");
     return count;
 }
 

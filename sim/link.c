@@ -281,6 +281,19 @@ void sim_link_reset(struct sim_link *link)
     }
 }
 
+bool sim_link_is_quiet(const struct sim_link *link)
+{
+    il_list_for_each(&link->segments, node)
+    {
+        const struct segment *segment = il_container_of(node, const struct segment, node);
+
+        if (is_back(segment->kind) && segment->timer.place != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- listeners ---- */
 
 static struct sim_listener *listener_of(uint16_t port)

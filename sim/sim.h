@@ -28,24 +28,24 @@
 /* What may go wrong. The upper part leaves every request answerable, it only changes when things
  * happen; after the lower part an error is a right answer. */
 enum sim_fault {
-    SIM_FAULT_PREEMPT,    /* another thread goes on in the middle of something */
-    SIM_FAULT_STALL,      /* a thread does not run for a while, up to 50 ms */
-    SIM_FAULT_SPURIOUS,   /* a wait on a condition returns without reason */
-    SIM_FAULT_SLOW,       /* a packet takes long, up to 300 ms */
-    SIM_FAULT_PIECES,     /* what was sent arrives in pieces */
-    SIM_FAULT_NARROW,     /* a socket has little room: writes are short */
-    SIM_FAULT_LATE,       /* a server takes its time */
-    SIM_FAULT_CLOSE_IDLE, /* a server closes an idle connection, with FIN or RST */
+    SIM_FAULT_PREEMPT,  /* another thread goes on in the middle of something */
+    SIM_FAULT_STALL,    /* a thread does not run for a while, up to 50 ms */
+    SIM_FAULT_SPURIOUS, /* a wait on a condition returns without reason */
+    SIM_FAULT_SLOW,     /* a packet takes long, up to 300 ms */
+    SIM_FAULT_PIECES,   /* what was sent arrives in pieces */
+    SIM_FAULT_NARROW,   /* a socket has little room: writes are short */
+    SIM_FAULT_LATE,     /* a server takes its time */
 
-    SIM_FAULT_REFUSE, /* a connect is refused */
-    SIM_FAULT_LOSE,   /* a host is gone: nothing arrives any more on this connection, or SYN is lost
-                       */
-    SIM_FAULT_RESET,  /* RST in the middle */
-    SIM_FAULT_FIN,    /* FIN at any byte */
-    SIM_FAULT_TWICE,  /* a server answers twice, or before it is asked */
-    SIM_FAULT_NEVER,  /* a server does not answer */
-    SIM_FAULT_FDS,    /* no descriptor to be had */
-    SIM_FAULT_PORTS,  /* no local port to be had */
+    SIM_FAULT_CLOSE_IDLE, /* a server closes an idle connection, with FIN or RST */
+    SIM_FAULT_REFUSE,     /* a connect is refused */
+    SIM_FAULT_LOSE,  /* a host is gone: nothing arrives any more on this connection, or SYN is lost
+                      */
+    SIM_FAULT_RESET, /* RST in the middle */
+    SIM_FAULT_FIN,   /* FIN at any byte */
+    SIM_FAULT_TWICE, /* a server answers twice, or before it is asked */
+    SIM_FAULT_NEVER, /* a server does not answer */
+    SIM_FAULT_FDS,   /* no descriptor to be had */
+    SIM_FAULT_PORTS, /* no local port to be had */
     SIM_FAULT_THREADS, /* no thread to be had */
     SIM_FAULT_MEMORY,  /* an allocation of the library fails */
     SIM_FAULT_JUMP,    /* the clock jumps forward, up to 10 min */
@@ -53,7 +53,7 @@ enum sim_fault {
 };
 
 #define SIM_FAULTS_NONE 0u
-#define SIM_FAULTS_TIME ((1u << SIM_FAULT_REFUSE) - 1) /* the upper part */
+#define SIM_FAULTS_TIME ((1u << SIM_FAULT_CLOSE_IDLE) - 1) /* the upper part */
 #define SIM_FAULTS_ALL  ((1u << SIM_FAULT_COUNT) - 1)
 
 const char *sim_fault_name(enum sim_fault fault); /* "preempt" */
@@ -191,6 +191,7 @@ void sim_link_send(struct sim_link *link, const char *bytes, size_t size);
 void sim_link_fin(struct sim_link *link);   /* after what was sent; the client may send on */
 void sim_link_close(struct sim_link *link); /* the same; what the client sends is answered by RST */
 void sim_link_reset(struct sim_link *link);
+bool sim_link_is_quiet(const struct sim_link *link); /* nothing is on its way to the client */
 void sim_link_set_context(struct sim_link *link, void *context);
 void *sim_link_context(const struct sim_link *link);
 
