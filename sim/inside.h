@@ -182,7 +182,8 @@ struct sim_socket {
     struct sim_file file;
     enum sim_socket_state state;
     int family;
-    int error;             /* not yet told */
+    int error; /* not yet told */
+    bool is_connect_told;
     bool is_ended;         /* FIN has come */
     bool is_full;          /* a write found too little room: tell when there is */
     uint64_t room, unsent; /* bytes on their way, of so many */

@@ -255,6 +255,11 @@ void sys_point(void)
     }
 }
 
+static enum sim_end end_of_time(void)
+{
+    return sim.is_first_ended ? SIM_LEFT : SIM_TIME_OUT;
+}
+
 void sim_door(void)
 {
     struct sim_thread *me = sim.current;
@@ -263,7 +268,7 @@ void sim_door(void)
     sim.now_ns += sim.weights.door_ns;
     step_count();
     if (sim.now_ns > sim.limit_ns) {
-        world_stop(SIM_TIME_OUT, "the time is over: thread %u '%s' runs", me->number, me->name);
+        world_stop(end_of_time(), "the time is over: thread %u '%s' runs", me->number, me->name);
     }
     if (sim.heap_count > 0 && sim.heap[1]->at_ns <= sim.now_ns) {
         me->state = SIM_THREAD_READY;
@@ -325,7 +330,7 @@ static bool world_advance(void)
     }
     if (sim.now_ns > sim.limit_ns) {
         describe_threads(text, sizeof(text));
-        world_stop(sim.is_first_ended ? SIM_LEFT : SIM_TIME_OUT, "%s", text);
+        world_stop(end_of_time(), "%s", text);
         return false;
     }
     return true;

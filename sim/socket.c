@@ -68,8 +68,14 @@ int socket_connect(int fd, const struct sockaddr *address, socklen_t size)
     struct sim_socket *socket = socket_enter(fd);
     uint16_t port;
 
+    if (socket->state == SIM_SOCKET_OPEN) {
+        bool is_told = socket->is_connect_told;
+
+        socket->is_connect_told = true; /* whoever asks again learns it in this way, once */
+        return is_told ? -EISCONN : 0;
+    }
     if (socket->state != SIM_SOCKET_NEW) {
-        return socket->state == SIM_SOCKET_OPEN ? -EISCONN : -EALREADY;
+        return socket->state == SIM_SOCKET_CONNECTING ? -EALREADY : -ECONNABORTED;
     }
     if (size > sizeof(socket->peer) || address->sa_family != socket->family) {
         return -EAFNOSUPPORT;

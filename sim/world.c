@@ -203,8 +203,9 @@ void sim_alarm_unset(struct sim_alarm *alarm)
 
 /* Numbers that the library gives out begin anew in every run, so that a run's texts, too, depend on
  * its seed alone. The linker knows where they are. */
-extern _Atomic uint64_t numbers_begin[] __asm__("__start_il_numbers");
-extern _Atomic uint64_t numbers_end[] __asm__("__stop_il_numbers");
+extern _Atomic uint64_t numbers_begin[] __asm__("__start_il_numbers")
+    __attribute__((weak)); /* a program may use nothing that counts */
+extern _Atomic uint64_t numbers_end[] __asm__("__stop_il_numbers") __attribute__((weak));
 
 static void numbers_reset(void)
 {
