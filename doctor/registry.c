@@ -254,9 +254,15 @@ static void read_conn(struct reader *reader, uint64_t conn)
 
 static void read_client(struct reader *reader, uint64_t client)
 {
+    uint64_t calls = field_at(reader, SHOWN_CLIENTS, SHOWN_CLIENT_CALL_LIST, client);
+    uint32_t shelf_size = registry_offset(reader->tables, SHOWN_CLIENTS, SHOWN_SHELF_SIZE);
+    uint32_t shelf_count = registry_offset(reader->tables, SHOWN_CLIENTS, SHOWN_SHELF_COUNT);
+
     reader->client = client;
-    walk(reader, field_at(reader, SHOWN_CLIENTS, SHOWN_CLIENT_CALL_LIST, client), SHOWN_CLIENTS,
-         SHOWN_CALL_LINK, REGISTRY_REQUESTS_MAX, read_call);
+    for (uint32_t i = 0; i < shelf_count && calls != 0 && !reader->shot->is_cut; i++) {
+        walk(reader, calls + (uint64_t)i * shelf_size, SHOWN_CLIENTS, SHOWN_CALL_LINK,
+             REGISTRY_REQUESTS_MAX, read_call);
+    }
     walk(reader, field_at(reader, SHOWN_CLIENTS, SHOWN_CLIENT_CONN_LIST, client), SHOWN_CLIENTS,
          SHOWN_CONN_LINK, REGISTRY_CONNS_MAX, read_conn);
 }

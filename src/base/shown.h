@@ -18,7 +18,7 @@
 #include "base/base.h"
 
 #define SHOWN_MAGIC      UINT64_C(0x6c692073686f776e) /* "il shown" */
-#define SHOWN_VERSION    1
+#define SHOWN_VERSION    2
 #define SHOWN_NOTE_NAME  "interloop" /* the note's type is the kind */
 #define SHOWN_FIELDS_MAX 32
 
@@ -33,9 +33,9 @@
 /* The fields of each kind, by what they are; the values in a table are offsets. */
 
 enum shown_client_field {
-    SHOWN_CLIENT_LINK, /* struct il_list, as all that are named LINK or LIST */
-    SHOWN_CLIENT_NAME, /* char[], ends in NUL */
-    SHOWN_CLIENT_CALL_LIST,
+    SHOWN_CLIENT_LINK,      /* struct il_list, as all that are named LINK or LIST */
+    SHOWN_CLIENT_NAME,      /* char[], ends in NUL */
+    SHOWN_CLIENT_CALL_LIST, /* the first of several: SHOWN_SHELF_* */
     SHOWN_CLIENT_CONN_LIST,
     SHOWN_CALL_LINK,
     SHOWN_CALL_ID,             /* uint64_t */
@@ -61,6 +61,8 @@ enum shown_client_field {
     SHOWN_CONN_BOUND,         /* pointer; NULL: it belongs to no loop */
     SHOWN_ORIGIN_PORT,        /* uint16_t */
     SHOWN_ORIGIN_HOST,        /* char[] */
+    SHOWN_SHELF_SIZE,         /* no offset: from one list of calls to the next */
+    SHOWN_SHELF_COUNT,        /* no offset: how many lists */
     SHOWN_CLIENT_FIELD_COUNT
 };
 

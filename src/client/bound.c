@@ -182,7 +182,7 @@ static void bound_put(struct bound_exchange *x)
     struct bound_conn *bound = x->bound;
 
     x->bound = NULL;
-    if (!pool_put(&bound->conn->client->pool, bound->conn, sys_now_ns())) {
+    if (!pool_put_bound(&bound->conn->client->pool, bound->conn, sys_now_ns())) {
         bound_conn_unref(bound);
     }
 }
@@ -688,7 +688,7 @@ void bound_return_assigned(struct il_call *call)
 
     if (assigned != NULL) {
         call->waiter.assigned = NULL;
-        if (!pool_put(&call->client->pool, assigned, loop_now_ns(call->home))) {
+        if (!pool_put_bound(&call->client->pool, assigned, loop_now_ns(call->home))) {
             bound_conn_unref(assigned->bound);
         }
     }

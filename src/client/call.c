@@ -9,8 +9,6 @@
 
 #include "client/drivers.h"
 
-static IL_NUMBERS _Atomic uint64_t call_id_last;
-
 static void call_on_timer(struct timer *timer);
 static void call_on_loop_end(struct loop_guest *guest);
 static enum loop_result call_on_wake(struct il_loop *loop, struct job *job);
@@ -23,14 +21,17 @@ static void call_on_opened(struct opening *opening, const struct stream *stream,
 
 /* ---- life ---- */
 
-/* A call with its response, used before or fresh from the allocator; all zero but the response. */
-static enum il_code call_alloc(struct il_client *client, struct il_call **ret_call,
-                               struct il_error *err)
+/* A call with its response, used before or fresh from the allocator; all zero but the response, and
+ * what ties them to the client. */
+static enum il_code call_alloc(struct il_client *client, const struct il_loop *home,
+                               struct il_call **ret_call, struct il_error *err)
 {
+    uint8_t shelf_index = pool_shelf_index(&client->pool, home);
     struct il_response *response;
     struct il_call *call;
+    uint64_t id;
 
-    pool_take_spares(&client->pool, &call, &response);
+    pool_begin(&client->pool, shelf_index, &call, &response, &id);
     if (call == NULL) {
         call = il_malloc(sizeof(*call));
     }
@@ -42,10 +43,16 @@ static enum il_code call_alloc(struct il_client *client, struct il_call **ret_ca
         if (response != NULL) {
             response_destroy(response);
         }
+        for (unsigned i = 0; i < 2; i++) { /* the caller's reference is still there */
+            il_assert(!pool_end_use(&client->pool, shelf_index));
+        }
         return il_fail(err, IL_ENOMEM, "no memory for a call");
     }
     memset(call, 0, sizeof(*call));
-    response_reset(response, client);
+    response_reset(response, client, shelf_index);
+    call->id = id;
+    call->client = client;
+    call->shelf_index = shelf_index;
     call->response = response;
     *ret_call = call;
     return IL_OK;
@@ -55,13 +62,11 @@ static enum il_code call_new(struct il_client *client, const struct il_request *
                              struct il_loop *home, struct il_call **ret_call, struct il_error *err)
 {
     struct il_call *call = NULL;
-    enum il_code code = call_alloc(client, &call, err);
+    enum il_code code = call_alloc(client, home, &call, err);
 
     if (code != IL_OK) {
         return code;
     }
-    call->id = atomic_fetch_add_explicit(&call_id_last, 1, memory_order_relaxed) + 1;
-    call->client = il_client_ref(client);
     call->home = loop_ref(home);
     call->request = request;
     atomic_init(&call->ref_count, 1);
@@ -92,6 +97,7 @@ void call_unref(struct il_call *call)
 {
     uint32_t before = atomic_fetch_sub_explicit(&call->ref_count, 1, memory_order_acq_rel);
     struct il_client *client;
+    bool is_kept, is_last_use;
 
     il_assert(before > 0);
     if (before > 1) {
@@ -106,10 +112,13 @@ void call_unref(struct il_call *call)
     il_free(call->source_buffer);
     (void)loop_unref(call->home);
     client = call->client;
-    if (!pool_keep_call(&client->pool, call)) {
+    is_last_use = pool_end_call(&client->pool, call, &is_kept);
+    if (!is_kept) {
         il_free(call);
     }
-    (void)il_client_unref(client);
+    if (is_last_use) {
+        client_finish(client);
+    }
 }
 
 /* ---- time limits ---- */

@@ -20,10 +20,11 @@ struct bound_exchange; /* bound.c */
 #define CALL_SOURCE_BUFFER_SIZE 16384
 
 struct il_call {
-    uint64_t id;              /* set at creation, then read by anyone, like the four below */
+    uint64_t id;              /* set at creation, then read by anyone, like the five below */
     struct il_client *client; /* a use */
     struct il_loop *home;     /* a reference */
     const struct il_request *request;
+    uint8_t shelf_index; /* of the client's pool: our home's */
     bool owns_request;
     bool is_streaming; /* done at the head of the response */
     _Atomic uint32_t ref_count;
@@ -68,7 +69,7 @@ struct il_call {
     struct il_call *spare_next; /* while it is spare */
     struct il_call *wake_next;  /* while the pool collects whom to wake */
     struct pool_waiter waiter;  /* with the pool's mutex held */
-    struct il_list pool_link;   /* likewise */
+    struct il_list pool_link;   /* with the shelf's mutex held */
     _Atomic int phase;          /* enum il_phase */
     _Atomic uint64_t phase_since_ns;
     _Atomic uint64_t started_ns;

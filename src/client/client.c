@@ -1,7 +1,7 @@
 /* client.c: the client: its settings, its counts, and the registry of all clients.
  *
- * Ends: with the last use the idle connections are closed; the memory goes when the last connection
- *   has let go of it. Threads: any. */
+ * Ends: with the last user and the last use the idle connections are closed; the memory goes when
+ *   the last connection has let go of it. Threads: any. */
 #include "client/client.h"
 
 #include <stdio.h>
@@ -17,7 +17,7 @@ SHOWN_DEFINE(
     shown_clients, SHOWN_CLIENTS, SHOWN_CLIENT_FIELD_COUNT,
     &registry, [SHOWN_CLIENT_LINK] = offsetof(struct il_client, registry_link),
     [SHOWN_CLIENT_NAME] = offsetof(struct il_client, name),
-    [SHOWN_CLIENT_CALL_LIST] = offsetof(struct il_client, pool.calls),
+    [SHOWN_CLIENT_CALL_LIST] = offsetof(struct il_client, pool.shelves[0].calls),
     [SHOWN_CLIENT_CONN_LIST] = offsetof(struct il_client, pool.connections),
     [SHOWN_CALL_LINK] = offsetof(struct il_call, pool_link),
     [SHOWN_CALL_ID] = offsetof(struct il_call, id),
@@ -41,7 +41,8 @@ SHOWN_DEFINE(
     [SHOWN_CONN_IS_EXCHANGING] = offsetof(struct conn, is_exchanging),
     [SHOWN_CONN_BOUND] = offsetof(struct conn, bound),
     [SHOWN_ORIGIN_PORT] = offsetof(struct pool_origin, identity.port),
-    [SHOWN_ORIGIN_HOST] = offsetof(struct pool_origin, memory));
+    [SHOWN_ORIGIN_HOST] = offsetof(struct pool_origin, memory),
+    [SHOWN_SHELF_SIZE] = sizeof(struct pool_shelf), [SHOWN_SHELF_COUNT] = POOL_SHELF_COUNT);
 
 /* ---- settings ---- */
 
@@ -137,7 +138,7 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
     client_set_timeouts(client, &options);
     atomic_init(&client->tls, options.tls != NULL ? il_tls_ref(options.tls) : NULL);
     pool_init(&client->pool, &options);
-    atomic_init(&client->use_count, 1);
+    atomic_init(&client->user_count, 1);
     atomic_init(&client->memory_count, 1);
     il_list_init(&client->registry_link);
     sys_mutex_lock(&registry_mutex);
@@ -197,7 +198,7 @@ void client_memory_unref(struct il_client *client)
 
 struct il_client *il_client_ref(struct il_client *client)
 {
-    atomic_fetch_add_explicit(&client->use_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&client->user_count, 1, memory_order_relaxed);
     return client;
 }
 
@@ -208,15 +209,21 @@ struct il_client *il_client_unref(struct il_client *client)
     if (client == NULL) {
         return NULL;
     }
-    before = atomic_fetch_sub_explicit(&client->use_count, 1, memory_order_acq_rel);
+    before = atomic_fetch_sub_explicit(&client->user_count, 1, memory_order_acq_rel);
     il_assert(before > 0);
-    if (before == 1) {
-        if (client->fork_generation == sys_fork_generation()) {
-            il_client_close_idle(client);
-        }
-        client_memory_unref(client);
+    if (before > 1) {
+        return NULL;
     }
+    if (client->fork_generation == sys_fork_generation() && pool_orphan(&client->pool)) {
+        client_finish(client);
+    } /* else the parent's: its locks may be held for ever, and its calls are not ours to end */
     return NULL;
+}
+
+void client_finish(struct il_client *client)
+{
+    pool_close_idle(&client->pool);
+    client_memory_unref(client);
 }
 
 void client_for_each(void (*visit)(struct il_client *client, void *arg), void *arg)
@@ -243,36 +250,20 @@ void client_discard(struct il_client *client, struct conn *conn)
 }
 
 void client_give_back(struct il_client *client, struct conn *conn, struct il_call *call,
-                      bool is_reusable, uint64_t now_ns)
+                      bool is_reusable, struct il_loop *loop)
 {
-    uint64_t timeout_ns = client->pool.idle_timeout_ns;
-    bool is_last_use = atomic_load(&client->use_count) == 0; /* nobody will ever take it */
+    uint64_t timeout_ns = client->pool.idle_timeout_ns, now_ns = loop_now_ns(loop);
 
-    if (!is_reusable || client->no_keep_alive || is_last_use || conn->held.is_eof ||
-        conn->held.is_hung_up || conn_has_unsent(conn) ||
-        (stream_holds_input(&conn->stream) && !conn_is_fresh(conn))) {
+    if (!is_reusable || client->no_keep_alive || conn->held.is_eof || conn->held.is_hung_up ||
+        conn_has_unsent(conn) || (stream_holds_input(&conn->stream) && !conn_is_fresh(conn))) {
         client_discard(client, conn);
         return;
     }
     conn_rest_in_pool(conn, timeout_ns >= UINT64_MAX - now_ns ? TIMER_NEVER : now_ns + timeout_ns);
-    il_assert(pool_put_after(&client->pool, conn, call, now_ns));
+    pool_put(&client->pool, conn, call, loop);
 }
 
 void il_client_stats(struct il_client *client, struct il_client_stats *ret_stats)
 {
-    struct pool *pool = &client->pool;
-
-    sys_mutex_lock(&pool->mutex);
-    *ret_stats = (struct il_client_stats){
-        .calls = pool->call_count,
-        .waiters = pool->waiter_count,
-        .connections = pool->connection_count,
-        .idle = pool->idle_count,
-        .requests_total = pool->requests_total,
-        .connections_total = pool->connections_total,
-        .reuses_total = pool->reuses_total,
-        .moves_total = pool->moves_total,
-        .retries_total = pool->retries_total,
-    };
-    sys_mutex_unlock(&pool->mutex);
+    pool_stats(&client->pool, ret_stats);
 }

@@ -1,8 +1,9 @@
 /* client.h: inside src/client: the client itself, requests and responses.
  *
- * A client has two counts. *Uses* are references of its users, its calls and its responses; with
- * the last one the idle connections are closed. *Memory* is what connections refer to; one that is
- * just being dropped by some loop keeps it a little longer. */
+ * A client is kept by three kinds of things: its *users*' references, its *uses* (calls and
+ * responses, counted on the pool's shelves), and *memory*, which connections refer to. When users
+ * and uses are gone the idle connections are closed; a connection that is just being dropped by
+ * some loop keeps the memory a little longer. */
 #ifndef IL_CLIENT_CLIENT_H
 #define IL_CLIENT_CLIENT_H
 
@@ -25,7 +26,7 @@ struct il_client {
     struct h1_response_limits parser_limits;
     _Atomic(struct il_tls *) tls; /* a reference; NULL until https is wanted. See client_tls */
     struct pool pool;
-    _Atomic uint32_t use_count;
+    _Atomic uint32_t user_count;
     _Atomic uint32_t memory_count;
     struct il_list registry_link; /* guarded by the registry's mutex, see client_for_each */
 };
@@ -35,11 +36,13 @@ void client_memory_unref(struct il_client *client);
 
 /* The client's TLS settings, made now if nobody wanted them before. Borrowed. Thread: any. */
 enum il_code client_tls(struct il_client *client, struct il_tls **ret_tls, struct il_error *err);
+/* The last user and the last use are gone. */
+void client_finish(struct il_client *client);
 
 /* A connection after a complete exchange: back to the pool if it is fit, else closed. `call` is
- * over too, unless it is NULL. Thread: the loop that drives it. */
+ * over too, unless it is NULL. Thread: the one that holds `loop`, which drives the connection. */
 void client_give_back(struct il_client *client, struct conn *conn, struct il_call *call,
-                      bool is_reusable, uint64_t now_ns);
+                      bool is_reusable, struct il_loop *loop);
 
 /* Forget and close a connection, idle or not. Thread: whoever drives it or has claimed it. */
 void client_discard(struct il_client *client, struct conn *conn);
@@ -115,7 +118,8 @@ enum response_state {
 struct bound_exchange; /* bound.c */
 
 struct il_response {
-    struct il_client *client; /* a use */
+    struct il_client *client; /* a use, counted on that shelf */
+    uint8_t shelf_index;
     struct il_response *spare_next;
     uint16_t status;
     uint8_t version_minor;
@@ -139,8 +143,8 @@ struct il_response {
 enum il_code response_new(struct il_client *client, struct il_response **ret_response,
                           struct il_error *err);
 
-/* Make a response ready for use; `response` is zeroed or was used before. */
-void response_reset(struct il_response *response, struct il_client *client);
+/* Make a response ready for use; `response` is zeroed or was used before. The use has begun. */
+void response_reset(struct il_response *response, struct il_client *client, uint8_t shelf_index);
 
 /* Free the memory of one that nobody uses. */
 void response_destroy(struct il_response *response);

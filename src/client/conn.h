@@ -44,12 +44,13 @@ struct conn {
         void *arg;
     } held;
 
-    struct {                      /* any thread, with the pool's mutex held */
+    struct {                      /* any thread, under the mutexes that pool.h names */
         struct il_list link;      /* pool->connections */
-        struct il_list idle_link; /* origin->idle */
-        struct il_list all_link;  /* pool->idle */
+        struct il_list idle_link; /* its shelf's rest of `origin` */
+        struct il_list all_link;  /* its shelf's idle ones */
         uint64_t idle_since_ns;
-        bool is_idle;
+        uint8_t shelf_index;
+        _Atomic bool is_idle;
     } pooled;
     struct conn *close_next; /* while on its way to be closed */
 

@@ -272,7 +272,7 @@ static void exchange_complete(struct il_call *call, bool has_extra)
     call->response->timing.done_ns = loop_now_ns(call->home);
     call->response->state = RESPONSE_WHOLE;
     call->conn = NULL;
-    client_give_back(call->client, conn, call, is_reusable, loop_now_ns(call->home));
+    client_give_back(call->client, conn, call, is_reusable, call->home);
     call_succeed(call);
 }
 
@@ -447,7 +447,7 @@ static void reader_end(struct il_response *response, struct rt_place *place, boo
     response->state = RESPONSE_ENDED;
     response->conn = NULL;
     client_give_back(response->client, conn, NULL, conn->held.parser.is_reusable && !has_extra,
-                     loop_now_ns(place->loop));
+                     place->loop);
 }
 
 /* Parse what is in `in`, as far as one piece of body or the end. */

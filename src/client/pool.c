@@ -1,9 +1,9 @@
 /* pool.c: the connections of one client, and the calls that wait for one. The rules stand in
- * pool.h.
+ * pool.h, and so does which mutex guards what.
  *
  * Owns: the idle connections, and the records of origins and waiters. An origin is freed when
  *   neither connections nor waiters are left.
- * Threads: any. pool->mutex guards all of it and is a leaf. */
+ * Threads: any. */
 #include "client/pool.h"
 
 #include "client/call.h"
@@ -68,19 +68,19 @@ void pool_init(struct pool *pool, const struct il_client_options *options)
     for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
         il_list_init(&pool->buckets[i]);
     }
-    il_list_init(&pool->idle);
     il_list_init(&pool->connections);
-    il_list_init(&pool->calls);
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        shelf_init(&pool->shelves[i]);
+    }
 }
-
-static void pool_free_spares(struct pool *pool);
 
 void pool_deinit(struct pool *pool)
 {
-    pool_free_spares(pool);
-    il_assert(pool->connection_count == 0);
+    il_assert(atomic_load(&pool->connection_count) == 0);
     il_assert(pool->waiter_count == 0);
-    il_assert(pool->call_count == 0);
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        shelf_deinit(&pool->shelves[i]);
+    }
     for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
         il_assert(il_list_is_empty(&pool->buckets[i]));
     }
@@ -89,6 +89,7 @@ void pool_deinit(struct pool *pool)
 
 /* ---- origins ---- */
 
+/* Any of the pool's mutexes is held. */
 static struct pool_origin *origin_find_locked(struct pool *pool,
                                               const struct pool_identity *identity, uint32_t hash)
 {
@@ -109,8 +110,10 @@ static struct pool_origin *origin_new(const struct pool_identity *identity, uint
 
     if (origin != NULL) {
         il_list_init(&origin->link);
-        il_list_init(&origin->idle);
         il_list_init(&origin->groups);
+        for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+            il_list_init(&origin->rests[i].idle);
+        }
         origin->hash = hash;
         identity_copy(&origin->identity, identity, origin->memory);
     }
@@ -119,10 +122,9 @@ static struct pool_origin *origin_new(const struct pool_identity *identity, uint
 
 /* Find the origin or make it. May let go of the lock, so nothing seen before counts. */
 static struct pool_origin *origin_get_locked(struct pool *pool,
-                                             const struct pool_identity *identity,
+                                             const struct pool_identity *identity, uint32_t hash,
                                              struct pool_work *work) IL_LOCKED(pool->mutex)
 {
-    uint32_t hash = identity_hash(identity);
     struct pool_origin *origin = origin_find_locked(pool, identity, hash);
     struct pool_origin *made;
 
@@ -142,15 +144,42 @@ static struct pool_origin *origin_get_locked(struct pool *pool,
     if (made == NULL) {
         return NULL;
     }
+    shelves_lock(pool);
     il_list_push_front(&pool->buckets[hash % POOL_BUCKET_COUNT], &made->link);
+    shelves_unlock(pool);
     return made;
 }
 
-static void origin_drop_if_empty_locked(struct pool_origin *origin, struct pool_work *work)
+/* How many are idle. Exact as to what was put or taken under the pool's mutex. */
+static uint32_t origin_idle_count(const struct pool_origin *origin)
 {
-    if (origin->connection_count == 0 && il_list_is_empty(&origin->groups)) {
-        il_assert(origin->idle_count == 0);
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        count += atomic_load_explicit(&origin->rests[i].idle_count, memory_order_relaxed);
+    }
+    return count;
+}
+
+static uint32_t pool_idle_count(const struct pool *pool)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        count += atomic_load_explicit(&pool->shelves[i].idle_count, memory_order_relaxed);
+    }
+    return count;
+}
+
+static void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
+                                        struct pool_work *work)
+{
+    if (atomic_load(&origin->connection_count) == 0 && il_list_is_empty(&origin->groups)) {
+        il_assert(origin_idle_count(origin) == 0);
+        il_assert(atomic_load(&origin->waiter_count) == 0);
+        shelves_lock(pool);
         il_list_unlink(&origin->link);
+        shelves_unlock(pool);
         work_free_later(work, origin);
     }
 }
@@ -189,7 +218,7 @@ static void origin_wake_locked(struct pool_origin *origin, struct pool_work *wor
 static bool pool_has_place(const struct pool *pool, const struct pool_origin *origin)
 {
     return pool->connections_per_host_max == 0 ||
-           origin->connection_count < pool->connections_per_host_max;
+           atomic_load(&origin->connection_count) < pool->connections_per_host_max;
 }
 
 /* ---- waiting ---- */
@@ -227,6 +256,7 @@ static bool waiter_enqueue_locked(struct pool *pool, struct pool_origin *origin,
     call->waiter.origin = origin;
     call->waiter.is_woken = false;
     il_list_push_back(&group->asleep, &call->waiter.link);
+    atomic_fetch_add(&origin->waiter_count, 1);
     pool->waiter_count++; /* one that gets a place to dial is taken out of the count again */
     return true;
 }
@@ -236,6 +266,7 @@ static void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struc
     struct pool_group *group = call->waiter.group;
 
     il_list_unlink(&call->waiter.link);
+    atomic_fetch_sub(&call->waiter.origin->waiter_count, 1);
     call->waiter.group = NULL;
     call->waiter.origin = NULL;
     call->waiter.is_woken = false;
@@ -263,48 +294,88 @@ void pool_leave(struct pool *pool, struct il_call *call)
         struct pool_group *group = call->waiter.group;
 
         if (was_woken && !IL_MUTANT(WAKE_KEPT) &&
-            (origin->idle_count > 0 || pool_has_place(pool, origin))) {
+            (origin_idle_count(origin) > 0 || pool_has_place(pool, origin))) {
             group_wake_locked(group, &work); /* ours is of no use to us: pass it on */
         }
         waiter_dequeue_locked(pool, call, &work);
-        origin_drop_if_empty_locked(origin, &work);
+        origin_drop_if_empty_locked(pool, origin, &work);
     }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }
 
-/* ---- taking ---- */
+/* ---- the shelves ---- */
 
-static void conn_unlink_idle_locked(struct pool *pool, struct conn *conn)
+/* Counts that are written under a lock, and read without. */
+static inline void count_up(_Atomic uint32_t *count)
 {
-    il_assert(conn->pooled.is_idle);
-    conn->pooled.is_idle = false;
-    il_list_unlink(&conn->pooled.idle_link);
-    il_list_unlink(&conn->pooled.all_link);
-    conn->origin->idle_count--;
-    pool->idle_count--;
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
+static inline void count_down(_Atomic uint32_t *count)
+{
+    uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
+
+    il_assert(before > 0);
+    atomic_store_explicit(count, before - 1, memory_order_relaxed);
+}
+
+static bool conn_is_idle(const struct conn *conn)
+{
+    return atomic_load_explicit(&conn->pooled.is_idle, memory_order_relaxed);
+}
+
+static void shelf_push_locked(struct pool *pool, uint8_t shelf_index, struct conn *conn,
+                              uint64_t now_ns)
+{
+    struct pool_shelf *shelf = &pool->shelves[shelf_index];
+    struct pool_rest *rest = &conn->origin->rests[shelf_index];
+
+    conn->pooled.shelf_index = shelf_index;
+    conn->pooled.idle_since_ns = now_ns;
+    atomic_store_explicit(&conn->pooled.is_idle, true, memory_order_relaxed);
+    il_list_push_front(&rest->idle, &conn->pooled.idle_link);
+    il_list_push_front(&shelf->idle, &conn->pooled.all_link);
+    count_up(&shelf->idle_count);
+    atomic_fetch_add(&rest->idle_count, 1); /* before anyone looks at waiter_count: see pool.h */
+}
+
+static void shelf_remove_locked(struct pool *pool, struct conn *conn)
+{
+    struct pool_shelf *shelf = &pool->shelves[conn->pooled.shelf_index];
+    struct pool_rest *rest = &conn->origin->rests[conn->pooled.shelf_index];
+
+    il_assert(conn_is_idle(conn));
+    atomic_store_explicit(&conn->pooled.is_idle, false, memory_order_relaxed);
+    il_list_unlink(&conn->pooled.idle_link);
+    il_list_unlink(&conn->pooled.all_link);
+    count_down(&rest->idle_count);
+    count_down(&shelf->idle_count);
+}
+
+/* The pool's mutex is held. */
 static void conn_uncount_locked(struct pool *pool, struct conn *conn)
 {
     il_list_unlink(&conn->pooled.link);
-    conn->origin->connection_count--;
-    pool->connection_count--;
+    atomic_fetch_sub(&conn->origin->connection_count, 1);
+    atomic_fetch_sub(&pool->connection_count, 1);
 }
 
-/* Take an idle connection away from where it rests, to close it. Whoever else is about to take it
- * may be faster. */
-static void conn_retire_locked(struct pool *pool, struct conn *conn, struct pool_work *work)
+/* Take an idle connection away from where it rests, to close it; the pool's mutex and its shelf's
+ * are held. False: its own loop has been faster, and is about to remove it. */
+static bool conn_retire_locked(struct pool *pool, struct conn *conn, struct pool_work *work)
 {
     if (conn->bound == NULL && !watch_claim_away(conn->held.watch)) {
-        return;
+        return false;
     }
-    conn_unlink_idle_locked(pool, conn);
+    shelf_remove_locked(pool, conn);
     if (conn->bound == NULL) { /* a bound one is closed, and then forgotten, by its own loop */
         conn_uncount_locked(pool, conn);
     }
     conn->close_next = work->close;
     work->close = conn;
+    return true;
 }
 
 static bool conn_is_expired(const struct pool *pool, const struct conn *conn, uint64_t now_ns)
@@ -313,12 +384,27 @@ static bool conn_is_expired(const struct pool *pool, const struct conn *conn, ui
            now_ns - conn->pooled.idle_since_ns >= pool->idle_timeout_ns;
 }
 
+/* ---- taking ---- */
+
+static bool conn_try_take_locked(struct pool *pool, struct conn *conn, struct il_loop *loop)
+{
+    struct pool_shelf *shelf = &pool->shelves[conn->pooled.shelf_index];
+
+    if (conn->bound == NULL && !conn_claim(conn, loop)) {
+        return false; /* its loop has found it closed, and is about to remove it */
+    }
+    shelf->moves_total += conn->bound == NULL && conn->held.watch->poller != loop->poller;
+    shelf->reuses_total++;
+    shelf_remove_locked(pool, conn);
+    return true;
+}
+
 /* The idle connection to try first: one that rests with the taker's own loop needs not be moved. */
-static struct conn *origin_prefer_locked(struct pool_origin *origin, const struct il_loop *loop)
+static struct conn *rest_prefer_locked(struct pool_rest *rest, const struct il_loop *loop)
 {
     unsigned scanned = 0;
 
-    il_list_for_each(&origin->idle, node)
+    il_list_for_each(&rest->idle, node)
     {
         struct conn *conn = il_container_of(node, struct conn, pooled.idle_link);
 
@@ -332,53 +418,130 @@ static struct conn *origin_prefer_locked(struct pool_origin *origin, const struc
     return NULL;
 }
 
-static bool conn_try_take_locked(struct pool *pool, struct conn *conn, struct il_loop *loop)
+/* Take an idle connection from a shelf, whose mutex is held. What has expired is left. */
+static struct conn *rest_take_locked(struct pool *pool, struct pool_rest *rest,
+                                     struct il_loop *loop)
 {
-    if (conn->bound == NULL && !conn_claim(conn, loop)) {
-        return false; /* its loop has found it closed, and is about to remove it */
-    }
-    pool->moves_total += conn->bound == NULL && conn->held.watch->poller != loop->poller;
-    pool->reuses_total++;
-    conn_unlink_idle_locked(pool, conn);
-    return true;
-}
-
-static struct conn *origin_take_locked(struct pool *pool, struct pool_origin *origin,
-                                       struct il_loop *loop, struct pool_work *work)
-{
-    struct conn *conn = origin_prefer_locked(origin, loop);
+    struct conn *conn = rest_prefer_locked(rest, loop);
     uint64_t now_ns = loop_now_ns(loop);
 
     if (conn != NULL && !conn_is_expired(pool, conn, now_ns) &&
         conn_try_take_locked(pool, conn, loop)) {
         return conn;
     }
-    il_list_for_each_safe(&origin->idle, node)
+    il_list_for_each(&rest->idle, node)
     {
         conn = il_container_of(node, struct conn, pooled.idle_link);
-        if (conn_is_expired(pool, conn, now_ns)) {
-            conn_retire_locked(pool, conn, work);
-        } else if (conn_try_take_locked(pool, conn, loop)) {
+        if (!conn_is_expired(pool, conn, now_ns) && conn_try_take_locked(pool, conn, loop)) {
             return conn;
         }
     }
     return NULL;
 }
 
+/* The common case: what the call's own shelf has, and nothing but its lock. */
+static struct conn *shelf_take(struct pool *pool, const struct pool_identity *identity,
+                               uint32_t hash, struct il_call *call, struct il_loop *loop,
+                               bool is_fresh)
+{
+    struct pool_shelf *shelf = &pool->shelves[call->shelf_index];
+    struct conn *conn = NULL;
+
+    sys_mutex_lock(&shelf->mutex);
+    shelf_list_call_locked(shelf, call);
+    if (!is_fresh) {
+        struct pool_origin *origin = origin_find_locked(pool, identity, hash);
+
+        if (origin != NULL) {
+            conn = rest_take_locked(pool, &origin->rests[call->shelf_index], loop);
+        }
+    }
+    sys_mutex_unlock(&shelf->mutex);
+    return conn;
+}
+
+/* Retire what has expired on a shelf. The pool's mutex and the shelf's are held. */
+static void rest_expire_locked(struct pool *pool, struct pool_rest *rest, uint64_t now_ns,
+                               struct pool_work *work)
+{
+    il_list_for_each_safe(&rest->idle, node)
+    {
+        struct conn *conn = il_container_of(node, struct conn, pooled.idle_link);
+
+        if (conn_is_expired(pool, conn, now_ns)) {
+            (void)conn_retire_locked(pool, conn, work); /* or its loop closes it */
+        }
+    }
+}
+
+/* Look through all shelves, the call's own first. Whoever finds nothing here and was counted in
+ * waiter_count before has missed nothing: see pool.h. The pool's mutex is held. */
+static struct conn *origin_take_locked(struct pool *pool, struct pool_origin *origin,
+                                       uint8_t shelf_index, struct il_loop *loop,
+                                       struct pool_work *work)
+{
+    struct conn *conn = NULL;
+
+    for (unsigned i = 0; i < POOL_SHELF_COUNT && conn == NULL; i++) {
+        unsigned at = (shelf_index + i) % POOL_SHELF_COUNT;
+        struct pool_rest *rest = &origin->rests[at];
+
+        if (atomic_load(&rest->idle_count) == 0) {
+            continue;
+        }
+        sys_mutex_lock(&pool->shelves[at].mutex);
+        conn = rest_take_locked(pool, rest, loop);
+        if (conn == NULL) {
+            rest_expire_locked(pool, rest, loop_now_ns(loop), work);
+        }
+        sys_mutex_unlock(&pool->shelves[at].mutex);
+    }
+    return conn;
+}
+
+/* Close an idle connection, so that another one may be opened in its place. */
+static bool origin_make_place_locked(struct pool *pool, struct pool_origin *origin,
+                                     struct pool_work *work)
+{
+    bool is_made = false;
+
+    if (pool->assigns) {
+        return false; /* a bound one gives its place back only when its own loop has closed it */
+    }
+    for (unsigned i = 0; i < POOL_SHELF_COUNT && !is_made; i++) {
+        sys_mutex_lock(&pool->shelves[i].mutex);
+        il_list_for_each(&origin->rests[i].idle, node)
+        {
+            struct conn *conn = il_container_of(node, struct conn, pooled.idle_link);
+
+            is_made = conn_retire_locked(pool, conn, work);
+            if (is_made) {
+                break;
+            }
+        }
+        sys_mutex_unlock(&pool->shelves[i].mutex);
+    }
+    return is_made;
+}
+
 /* Nothing idle: a place to open a connection, or a place in the queue. */
 static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *origin,
-                                        struct il_call *call, struct il_loop *loop,
-                                        struct pool_got *ret_got, struct il_error *err)
+                                        struct il_call *call, struct il_loop *loop, bool is_fresh,
+                                        struct pool_work *work, struct pool_got *ret_got,
+                                        struct il_error *err)
 {
     bool is_waiting = call->waiter.origin != NULL;
-    bool has_place = !call->waiter.is_dialing && pool_has_place(pool, origin);
+    bool has_place =
+        !call->waiter.is_dialing && (pool_has_place(pool, origin) ||
+                                     (is_fresh && origin_make_place_locked(pool, origin, work)));
 
     if (!is_waiting) {
         if (!has_place && pool->waiter_count >= pool->waiters_max) {
             return il_fail(err, IL_EPOOLFULL,
                            "%u requests wait for a connection already, the most that may "
                            "(waiters_max); all %u connections to %s are in use",
-                           pool->waiter_count, origin->connection_count, origin->identity.host);
+                           pool->waiter_count, atomic_load(&origin->connection_count),
+                           origin->identity.host);
         }
         if (!waiter_enqueue_locked(pool, origin, call, pool->assigns ? 0 : loop->id)) {
             return il_fail(err, IL_ENOMEM, "no memory to wait for a connection to %s",
@@ -390,8 +553,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         il_list_push_front(&call->waiter.group->asleep, &call->waiter.link);
     }
     if (has_place) {
-        origin->connection_count++;
-        pool->connection_count++;
+        atomic_fetch_add(&origin->connection_count, 1);
+        atomic_fetch_add(&pool->connection_count, 1);
         call->waiter.is_dialing = true;
         pool->waiter_count--;
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
@@ -401,9 +564,12 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     return IL_OK;
 }
 
-enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identity,
-                          struct il_call *call, struct il_loop *loop, bool is_fresh,
-                          struct pool_got *ret_got, struct il_error *err)
+/* Nothing on the call's own shelf, or it waits already. */
+static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
+                                                    const struct pool_identity *identity,
+                                                    uint32_t hash, struct il_call *call,
+                                                    struct il_loop *loop, bool is_fresh,
+                                                    struct pool_got *ret_got, struct il_error *err)
 {
     struct pool_work work = { 0 };
     struct pool_origin *origin;
@@ -411,49 +577,53 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identit
     enum il_code code = IL_OK;
 
     sys_mutex_lock(&pool->mutex);
-    if (!call->is_listed) {
-        call->is_listed = true;
-        il_list_push_back(&pool->calls, &call->pool_link);
-        pool->call_count++;
-        pool->requests_total++;
-    }
-    origin = origin_get_locked(pool, identity, &work);
+    origin = origin_get_locked(pool, identity, hash, &work);
     if (origin == NULL) {
         sys_mutex_unlock(&pool->mutex);
         return il_fail(err, IL_ENOMEM, "no memory for the connections to %s", identity->host);
     }
+    atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
     if (!is_fresh) {
-        conn = origin_take_locked(pool, origin, loop, &work);
+        conn = origin_take_locked(pool, origin, call->shelf_index, loop, &work);
     }
     if (conn != NULL) {
         if (call->waiter.origin != NULL) {
-            if (origin->idle_count > 0) {
+            if (origin_idle_count(origin) > 0) {
                 group_wake_locked(call->waiter.group, &work); /* there is more: pass it on */
             }
             waiter_dequeue_locked(pool, call, &work);
         }
         *ret_got = (struct pool_got){ .answer = POOL_TAKEN, .conn = conn };
     } else {
-        code = origin_queue_locked(pool, origin, call, loop, ret_got, err);
-        if (code != IL_OK) {
-            origin_drop_if_empty_locked(origin, &work);
-        }
+        code = origin_queue_locked(pool, origin, call, loop, is_fresh, &work, ret_got, err);
+    }
+    atomic_fetch_sub(&origin->waiter_count, 1);
+    if (code != IL_OK) {
+        origin_drop_if_empty_locked(pool, origin, &work);
     }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
     return code;
 }
 
-/* ---- giving back ---- */
-
-static void call_unlink_locked(struct pool *pool, struct il_call *call)
+enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identity,
+                          struct il_call *call, struct il_loop *loop, bool is_fresh,
+                          struct pool_got *ret_got, struct il_error *err)
 {
-    if (call->is_listed) {
-        call->is_listed = false;
-        il_list_unlink(&call->pool_link);
-        pool->call_count--;
+    uint32_t hash = identity_hash(identity);
+
+    if (call->waiter.origin == NULL) { /* nobody but the call's own loop changes that */
+        struct conn *conn = shelf_take(pool, identity, hash, call, loop, is_fresh);
+
+        if (conn != NULL) {
+            *ret_got = (struct pool_got){ .answer = POOL_TAKEN, .conn = conn };
+            return IL_OK;
+        }
     }
+    return pool_acquire_slowly(pool, identity, hash, call, loop, is_fresh, ret_got, err);
 }
+
+/* ---- giving back ---- */
 
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn)
 {
@@ -469,10 +639,10 @@ void pool_forget_place(struct pool *pool, struct pool_origin *origin)
     struct pool_work work = { 0 };
 
     sys_mutex_lock(&pool->mutex);
-    origin->connection_count--;
-    pool->connection_count--;
+    atomic_fetch_sub(&origin->connection_count, 1);
+    atomic_fetch_sub(&pool->connection_count, 1);
     origin_wake_locked(origin, &work);
-    origin_drop_if_empty_locked(origin, &work);
+    origin_drop_if_empty_locked(pool, origin, &work);
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }
@@ -480,18 +650,22 @@ void pool_forget_place(struct pool *pool, struct pool_origin *origin)
 bool pool_forget(struct pool *pool, struct conn *conn)
 {
     struct pool_work work = { 0 };
+    struct pool_shelf *shelf;
     bool was_idle;
 
     sys_mutex_lock(&pool->mutex);
-    was_idle = conn->pooled.is_idle;
+    shelf = &pool->shelves[conn->pooled.shelf_index];
+    sys_mutex_lock(&shelf->mutex); /* a bound one may be being taken at this moment */
+    was_idle = conn_is_idle(conn);
     if (was_idle) {
-        conn_unlink_idle_locked(pool, conn);
+        shelf_remove_locked(pool, conn);
     }
+    sys_mutex_unlock(&shelf->mutex);
     conn_uncount_locked(pool, conn);
     if (!IL_MUTANT(PLACE_QUIET)) {
         origin_wake_locked(conn->origin, &work);
     }
-    origin_drop_if_empty_locked(conn->origin, &work);
+    origin_drop_if_empty_locked(pool, conn->origin, &work);
     conn->origin = NULL;
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
@@ -515,51 +689,140 @@ static bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, 
     group_wake_locked(group, work);
     waiter_dequeue_locked(pool, il_container_of(waiter, struct il_call, waiter), work);
     waiter->assigned = conn;
-    pool->reuses_total++;
+    sys_mutex_lock(&pool->shelves[0].mutex);
+    pool->shelves[0].reuses_total++;
+    sys_mutex_unlock(&pool->shelves[0].mutex);
     return true;
+}
+
+/* The connection that has rested longest on a shelf, of `origin` or of all (NULL). */
+static struct conn *shelf_oldest_locked(struct pool *pool, unsigned shelf_index,
+                                        struct pool_origin *origin)
+{
+    struct il_list *list =
+        origin != NULL ? &origin->rests[shelf_index].idle : &pool->shelves[shelf_index].idle;
+
+    if (il_list_is_empty(list)) {
+        return NULL;
+    }
+    return origin != NULL ? il_container_of(list->prev, struct conn, pooled.idle_link)
+                          : il_container_of(list->prev, struct conn, pooled.all_link);
+}
+
+/* Retire the one that has rested longest, of `origin` or of all (NULL). The pool's mutex is held;
+ * what happens on the shelves meanwhile may bring forward another one, which is as good. */
+static void pool_retire_oldest_locked(struct pool *pool, struct pool_origin *origin,
+                                      struct pool_work *work)
+{
+    uint64_t since_min_ns = UINT64_MAX;
+    unsigned oldest_at = 0;
+    struct conn *conn;
+
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        sys_mutex_lock(&pool->shelves[i].mutex);
+        conn = shelf_oldest_locked(pool, i, origin);
+        if (conn != NULL && conn->pooled.idle_since_ns < since_min_ns) {
+            since_min_ns = conn->pooled.idle_since_ns;
+            oldest_at = i;
+        }
+        sys_mutex_unlock(&pool->shelves[i].mutex);
+    }
+    sys_mutex_lock(&pool->shelves[oldest_at].mutex);
+    conn = shelf_oldest_locked(pool, oldest_at, origin);
+    if (conn == NULL || !conn_retire_locked(pool, conn, work)) {
+        conn = NULL;
+    }
+    sys_mutex_unlock(&pool->shelves[oldest_at].mutex);
+    if (conn != NULL) {
+        origin_drop_if_empty_locked(pool, conn->origin, work);
+    }
 }
 
 static void pool_trim_locked(struct pool *pool, struct pool_origin *origin, struct pool_work *work)
 {
-    if (origin->idle_count > pool->idle_per_host_max) {
-        conn_retire_locked(pool, il_container_of(origin->idle.prev, struct conn, pooled.idle_link),
-                           work);
+    if (origin_idle_count(origin) > pool->idle_per_host_max) {
+        pool_retire_oldest_locked(pool, origin, work);
     }
-    if (pool->idle_count > pool->idle_max) {
-        struct conn *oldest = il_container_of(pool->idle.prev, struct conn, pooled.all_link);
-
-        origin = oldest->origin;
-        conn_retire_locked(pool, oldest, work);
-        origin_drop_if_empty_locked(origin, work);
+    if (pool_idle_count(pool) > pool->idle_max) {
+        pool_retire_oldest_locked(pool, NULL, work);
     }
 }
 
-bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns)
+/* Can it be that too many are idle? Not while there are no more connections than may be. */
+static bool pool_may_overflow(const struct pool *pool, const struct pool_origin *origin)
 {
-    return pool_put_after(pool, conn, NULL, now_ns);
+    return atomic_load_explicit(&origin->connection_count, memory_order_relaxed) >
+               pool->idle_per_host_max ||
+           atomic_load_explicit(&pool->connection_count, memory_order_relaxed) > pool->idle_max;
 }
 
-bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, uint64_t now_ns)
+/* Somebody waits, or there may be too many. */
+static IL_NOINLINE void pool_put_slowly(struct pool *pool, struct conn *conn, uint8_t shelf_index,
+                                        uint64_t now_ns)
+{
+    struct pool_origin *origin = conn->origin;
+    struct pool_work work = { 0 };
+
+    sys_mutex_lock(&pool->mutex);
+    sys_mutex_lock(&pool->shelves[shelf_index].mutex);
+    shelf_push_locked(pool, shelf_index, conn, now_ns);
+    sys_mutex_unlock(&pool->shelves[shelf_index].mutex);
+    /* What was put can have been taken and lost by now, but not been forgotten: that wants our
+     * mutex, so the origin is still there. */
+    origin_wake_locked(origin, &work);
+    pool_trim_locked(pool, origin, &work);
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
+}
+
+void pool_put(struct pool *pool, struct conn *conn, struct il_call *call, struct il_loop *loop)
+{
+    uint8_t shelf_index = pool_shelf_index(pool, loop);
+    struct pool_shelf *shelf = &pool->shelves[shelf_index];
+    uint64_t now_ns = loop_now_ns(loop);
+    bool is_put;
+
+    if (IL_MUTANT(ASSIGNED)) {
+        if (call != NULL) {
+            pool_remove_call(pool, call);
+        }
+        (void)pool_put_bound(pool, conn, now_ns);
+        return;
+    }
+    il_assert(!pool->assigns);
+    il_assert(call == NULL || call->shelf_index == shelf_index);
+    sys_mutex_lock(&shelf->mutex);
+    if (call != NULL) {
+        shelf_unlist_call_locked(shelf, call);
+    }
+    shelf_push_locked(pool, shelf_index, conn, now_ns);
+    is_put =
+        atomic_load(&conn->origin->waiter_count) == 0 && !pool_may_overflow(pool, conn->origin);
+    if (IL_UNLIKELY(!is_put)) {
+        shelf_remove_locked(pool, conn); /* nobody has seen it: the mutex is ours */
+    }
+    sys_mutex_unlock(&shelf->mutex);
+    if (IL_UNLIKELY(!is_put)) {
+        pool_put_slowly(pool, conn, shelf_index, now_ns);
+    } /* else it is somebody else's by now, or closed */
+}
+
+bool pool_put_bound(struct pool *pool, struct conn *conn, uint64_t now_ns)
 {
     struct pool_work work = { 0 };
     struct pool_origin *origin;
 
+    il_assert(pool->assigns);
     sys_mutex_lock(&pool->mutex);
-    if (call != NULL) {
-        call_unlink_locked(pool, call);
-    }
     origin = conn->origin;
-    if (origin == NULL) { /* bound: its loop has closed it meanwhile */
+    if (origin == NULL) { /* its loop has closed it meanwhile */
         sys_mutex_unlock(&pool->mutex);
         return false;
     }
-    if (!pool->assigns || !origin_assign_locked(pool, origin, conn, &work)) {
-        conn->pooled.is_idle = true;
-        conn->pooled.idle_since_ns = now_ns;
-        il_list_push_front(&origin->idle, &conn->pooled.idle_link);
-        il_list_push_front(&pool->idle, &conn->pooled.all_link);
-        origin->idle_count++;
-        pool->idle_count++;
+    if (!origin_assign_locked(pool, origin, conn, &work)) {
+        sys_mutex_lock(&pool->shelves[0].mutex);
+        shelf_push_locked(pool, 0, conn, now_ns);
+        sys_mutex_unlock(&pool->shelves[0].mutex);
         origin_wake_locked(origin, &work);
         pool_trim_locked(pool, origin, &work);
     }
@@ -570,12 +833,16 @@ bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, 
 
 void pool_rest_again(struct pool *pool, struct conn *conn)
 {
+    struct pool_shelf *shelf = &pool->shelves[conn->pooled.shelf_index];
+    struct pool_origin *origin = conn->origin; /* stays: to forget it wants the pool's mutex */
     struct pool_work work = { 0 };
 
-    sys_mutex_lock(&pool->mutex); /* once it rests, anybody may take it, and close it: not yet */
-    il_assert(conn->pooled.is_idle);
+    sys_mutex_lock(&pool->mutex);
+    sys_mutex_lock(&shelf->mutex); /* once it rests, anybody may take it, and close it: not yet */
+    il_assert(conn_is_idle(conn));
     watch_rest(conn->held.watch, conn->held.watch->rest_deadline_ns);
-    origin_wake_locked(conn->origin, &work);
+    sys_mutex_unlock(&shelf->mutex);
+    origin_wake_locked(origin, &work);
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }
@@ -585,103 +852,34 @@ void pool_close_idle(struct pool *pool)
     struct pool_work work = { 0 };
 
     sys_mutex_lock(&pool->mutex);
-    il_list_for_each_safe(&pool->idle, node)
-    {
-        struct conn *conn = il_container_of(node, struct conn, pooled.all_link);
-        struct pool_origin *origin = conn->origin;
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        sys_mutex_lock(&pool->shelves[i].mutex);
+        il_list_for_each_safe(&pool->shelves[i].idle, node)
+        {
+            struct conn *conn = il_container_of(node, struct conn, pooled.all_link);
 
-        conn_retire_locked(pool, conn, &work);
-        origin_wake_locked(origin, &work);
-        origin_drop_if_empty_locked(origin, &work);
+            if (conn_retire_locked(pool, conn, &work)) {
+                origin_wake_locked(conn->origin, &work);
+            }
+        }
+        sys_mutex_unlock(&pool->shelves[i].mutex);
+    }
+    for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
+        il_list_for_each_safe(&pool->buckets[i], node)
+        {
+            origin_drop_if_empty_locked(pool, il_container_of(node, struct pool_origin, link),
+                                        &work);
+        }
     }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }
 
-/* ---- spares ---- */
-
-void pool_take_spares(struct pool *pool, struct il_call **ret_call,
-                      struct il_response **ret_response)
-{
-    sys_mutex_lock(&pool->mutex);
-    *ret_call = pool->spare_calls;
-    if (*ret_call != NULL) {
-        pool->spare_calls = (*ret_call)->spare_next;
-        pool->spare_call_count--;
-    }
-    *ret_response = pool->spare_responses;
-    if (*ret_response != NULL) {
-        pool->spare_responses = (*ret_response)->spare_next;
-        pool->spare_response_count--;
-    }
-    sys_mutex_unlock(&pool->mutex);
-}
-
-bool pool_keep_call(struct pool *pool, struct il_call *call)
-{
-    bool is_kept;
-
-    sys_mutex_lock(&pool->mutex);
-    is_kept = pool->spare_call_count < POOL_SPARE_MAX;
-    if (is_kept) {
-        call->spare_next = pool->spare_calls;
-        pool->spare_calls = call;
-        pool->spare_call_count++;
-    }
-    sys_mutex_unlock(&pool->mutex);
-    return is_kept;
-}
-
-bool pool_keep_response(struct pool *pool, struct il_response *response)
-{
-    bool is_kept;
-
-    sys_mutex_lock(&pool->mutex);
-    is_kept = pool->spare_response_count < POOL_SPARE_MAX;
-    if (is_kept) {
-        response->spare_next = pool->spare_responses;
-        pool->spare_responses = response;
-        pool->spare_response_count++;
-    }
-    sys_mutex_unlock(&pool->mutex);
-    return is_kept;
-}
-
-static void pool_free_spares(struct pool *pool)
-{
-    while (pool->spare_calls != NULL) {
-        struct il_call *call = pool->spare_calls;
-
-        pool->spare_calls = call->spare_next;
-        il_free(call);
-    }
-    while (pool->spare_responses != NULL) {
-        struct il_response *response = pool->spare_responses;
-
-        pool->spare_responses = response->spare_next;
-        response_destroy(response);
-    }
-}
-
-/* ---- reports ---- */
-
-void pool_remove_call(struct pool *pool, struct il_call *call)
-{
-    sys_mutex_lock(&pool->mutex);
-    call_unlink_locked(pool, call);
-    sys_mutex_unlock(&pool->mutex);
-}
-
-void pool_count_retry(struct pool *pool)
-{
-    sys_mutex_lock(&pool->mutex);
-    pool->retries_total++;
-    sys_mutex_unlock(&pool->mutex);
-}
+/* ---- checking ---- */
 
 void pool_validate(struct pool *pool)
 {
-    sys_mutex_lock(&pool->mutex);
+    pool_lock_all(pool);
     for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
         il_list_for_each(&pool->buckets[i], node)
         {
@@ -692,9 +890,9 @@ void pool_validate(struct pool *pool)
                 struct pool_group *group = il_container_of(group_node, struct pool_group, link);
                 bool is_all_asleep = il_list_is_empty(&group->woken);
 
-                il_assert(!is_all_asleep || origin->idle_count == 0 || pool->assigns);
+                il_assert(!is_all_asleep || origin_idle_count(origin) == 0 || pool->assigns);
             }
         }
     }
-    sys_mutex_unlock(&pool->mutex);
+    pool_unlock_all(pool);
 }

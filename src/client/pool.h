@@ -1,5 +1,27 @@
 /* pool.h: the connections of one client, and the calls that wait for one.
  *
+ * A pool has *shelves*. Each loop uses one of them, chosen by its id: there its idle connections
+ * rest, its calls are listed, and calls and responses that are done with are kept for the next
+ * ones. A request that finds an idle connection on its own shelf takes that shelf's lock and no
+ * other; so loops that share a client meet only when one of them runs out of connections:
+ *
+ *     loop 1 ----+----> shelf 1   idle, calls, spares      \
+ *     loop 17 ---+                                          |  pool   all connections, their
+ *     loop 2 ---------> shelf 2   idle, calls, spares       |         counts, the waiters
+ *       ...               ...                              /
+ *
+ *   acquire   own shelf, under its lock. Only if there is nothing: under the pool's lock, all the
+ *             shelves, one after the other, and then the queue
+ *   put       own shelf, under its lock, if nobody waits and no limit can be reached. Else under
+ *             the pool's lock, which then wakes or trims
+ *
+ * That a connection is never put on a shelf behind the back of a waiter: whoever is about to wait
+ * first counts itself in origin->waiter_count and then looks at the idle_count of every shelf;
+ * whoever puts a connection on a shelf first counts it in idle_count and then looks at
+ * waiter_count. So either the waiter finds the connection or the other one sees that somebody
+ * waits, and then it takes the connection off the shelf again and puts it there under the pool's
+ * mutex.
+ *
  * An idle connection belongs to no loop: it rests on the poller of the loop that used it last, and
  * whoever takes it from the pool claims it. Calls that wait are *woken*, never *assigned* a
  * connection: when one comes home, the oldest waiter of every loop that has waiters is woken, and
@@ -8,8 +30,16 @@
  * (With the bound driver the pool does as hyper's does: a connection stays with the loop that
  * opened it, and one that comes home is assigned to the oldest waiter, whatever its loop.)
  *
- * Threads: any, for every function. The mutex is a leaf: under it nothing is called back, closed or
- * freed; what must be done is collected as pool_work and done after it. */
+ * Threads: any, for every function. Who holds the pool's mutex may take a shelf's; who takes
+ * several shelves' takes them in their order. Under none of them anything is called back, closed or
+ * freed; what must be done is collected as pool_work and done after it.
+ *
+ *   may be touched under        what
+ *   pool->mutex                 pool->connections, waiters and their groups; connection counts are
+ *                               written there, and read by anyone
+ *   the shelf's mutex           its calls, spares, idle connections, and a connection's place there
+ *   any of them                 pool->buckets may be read
+ *   all of them                 pool->buckets may be written */
 #ifndef IL_CLIENT_POOL_H
 #define IL_CLIENT_POOL_H
 
@@ -22,19 +52,26 @@ struct il_call;
 struct il_loop;
 
 #define POOL_BUCKET_COUNT 256
-#define POOL_SPARE_MAX    1024 /* calls, and responses, that are kept for the next requests */
+#define POOL_SHELF_COUNT  16
+#define POOL_SPARE_MAX    256 /* calls, and responses, that a shelf keeps for the next requests */
 #define POOL_SCAN_MAX     32 /* idle connections looked at for one that rests with the taker's loop */
+
+/* The idle connections of one identity on one shelf. */
+struct pool_rest {
+    struct il_list idle;         /* struct conn, most recently used first */
+    _Atomic uint32_t idle_count; /* written under the shelf's mutex, read by anyone */
+};
 
 /* The connections of one identity. Lives as long as there is a connection or a waiter. */
 struct pool_origin {
     struct il_list link; /* in its bucket */
     uint32_t hash;
-    struct pool_identity identity; /* its strings are in `memory` */
-    struct il_list idle;           /* struct conn, most recently used first */
-    struct il_list groups;         /* struct pool_group: the waiters, loop by loop */
-    uint32_t idle_count;
-    uint32_t connection_count; /* idle, driven, or being opened */
+    struct pool_identity identity;     /* its strings are in `memory` */
+    struct il_list groups;             /* struct pool_group: the waiters, loop by loop */
+    _Atomic uint32_t waiter_count;     /* in the groups, or looking whether they must wait */
+    _Atomic uint32_t connection_count; /* idle, driven, or being opened */
     struct pool_origin *free_next;
+    struct pool_rest rests[POOL_SHELF_COUNT];
     char memory[]; /* begins with the host, which the doctor reads there */
 };
 
@@ -56,20 +93,34 @@ struct pool_waiter {
     bool is_dialing; /* waits on the side, while a connection of its own is being opened */
 };
 
-struct pool {
+/* What the loops of one shelf need for a request. */
+struct pool_shelf {
     struct sys_mutex mutex;
-    struct il_list buckets[POOL_BUCKET_COUNT];
-    struct il_list idle;        /* all idle connections, most recently used first */
-    struct il_list connections; /* all of them, for reports */
-    struct il_list calls;       /* all calls of the client, for reports */
-    uint32_t idle_count, connection_count, waiter_count, call_count;
+    struct il_list idle;                 /* struct conn, of all origins, most recently used first */
+    struct il_list calls;                /* struct il_call, for reports */
     struct il_call *spare_calls;         /* done with, for the next ones; linked by spare_next */
     struct il_response *spare_responses; /* likewise, with the memory of their headers and bodies */
     uint32_t spare_call_count, spare_response_count;
-    uint64_t requests_total, connections_total, reuses_total, moves_total, retries_total;
-    bool assigns; /* bound driver */
+    uint32_t call_count;
+    uint32_t use_count; /* calls and responses: see pool_begin */
+    uint64_t call_id_next, call_id_end;
+    uint64_t requests_total, reuses_total, moves_total;
+    _Atomic uint32_t idle_count; /* written under the mutex, read by anyone */
+    char apart[64];              /* so that no two shelves share a cache line */
+};
+
+struct pool {
+    struct sys_mutex mutex;
+    struct il_list buckets[POOL_BUCKET_COUNT];
+    struct il_list connections; /* all of them, for reports */
+    _Atomic uint32_t connection_count;
+    uint32_t waiter_count; /* that count for waiters_max: those that do not dial */
+    uint64_t connections_total, retries_total;
+    bool assigns;     /* bound driver */
+    bool is_orphaned; /* the users have let go of the client; written under all mutexes */
     uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;
     uint64_t idle_timeout_ns;
+    struct pool_shelf shelves[POOL_SHELF_COUNT];
 };
 
 void pool_init(struct pool *pool, const struct il_client_options *options);
@@ -110,13 +161,13 @@ void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *con
 void pool_forget_place(struct pool *pool, struct pool_origin *origin);
 bool pool_forget(struct pool *pool, struct conn *conn);
 
-/* A connection that is fit for another request comes home; from here on anybody may take it. Its
- * watch is resting already (caller driver). False: it has been forgotten meanwhile (bound driver
- * only). Thread: the one that held the connection. */
-bool pool_put(struct pool *pool, struct conn *conn, uint64_t now_ns);
+/* A connection that is fit for another request comes home to the shelf of `loop`, which drove it;
+ * from here on anybody may take it. Its watch is resting already. `call`, which it served, is over;
+ * it may be NULL. Thread: the one that holds `loop`. */
+void pool_put(struct pool *pool, struct conn *conn, struct il_call *call, struct il_loop *loop);
 
-/* As pool_put, and `call`, which it served, is over; once under the lock instead of twice. */
-bool pool_put_after(struct pool *pool, struct conn *conn, struct il_call *call, uint64_t now_ns);
+/* The same with the bound driver. False: it has been forgotten meanwhile. Thread: any. */
+bool pool_put_bound(struct pool *pool, struct conn *conn, uint64_t now_ns);
 
 /* A connection that lies in the pool, and that its loop has claimed for a look: let it rest again.
  * Who has passed it over meanwhile is woken. Thread: the one that holds the loop. */
@@ -128,16 +179,55 @@ void pool_close_idle(struct pool *pool);
 /* Nothing if the call is not on the list. */
 void pool_remove_call(struct pool *pool, struct il_call *call);
 
-/* A call and a response that were used before, or NULL. Their content is as it was left. */
-void pool_take_spares(struct pool *pool, struct il_call **ret_call,
-                      struct il_response **ret_response);
+/* ---- uses: see client.h. Each call and each response is a use, counted on a shelf: the one that
+ * it is begun on. ---- */
 
-/* Keep them for the next request; false if there are enough: free them then. */
-bool pool_keep_call(struct pool *pool, struct il_call *call);
-bool pool_keep_response(struct pool *pool, struct il_response *response);
+/* The shelf of what lives on a loop. */
+uint8_t pool_shelf_index(const struct pool *pool, const struct il_loop *loop);
+
+/* Begin two uses, for a call and its response. Returns a call and a response that were used before,
+ * or NULL; their content is as it was left. `ret_id`: of the call, unique in the process. */
+void pool_begin(struct pool *pool, uint8_t shelf_index, struct il_call **ret_call,
+                struct il_response **ret_response, uint64_t *ret_id);
+
+/* Begin one use more, while there is another. */
+void pool_begin_use(struct pool *pool, uint8_t shelf_index);
+
+/* End a use. True: it was the last one, and the users have let go of the client: finish it. False:
+ * the pool may be gone. */
+bool pool_end_use(struct pool *pool, uint8_t shelf_index);
+
+/* End the use of a call or a response, and keep it for the next request; `ret_is_kept` is false if
+ * there are enough: free it then. Returns as pool_end_use. */
+bool pool_end_call(struct pool *pool, struct il_call *call, bool *ret_is_kept);
+bool pool_end_response(struct pool *pool, struct il_response *response, bool *ret_is_kept);
+
+/* The users have let go. True: nor is there a call or a response. */
+bool pool_orphan(struct pool *pool);
+
+/* ---- looking at it ---- */
+
+/* All that is counted, at one moment. */
+void pool_stats(struct pool *pool, struct il_client_stats *ret_stats);
+
+/* Hold everything still: for reports. */
+void pool_lock_all(struct pool *pool);
+void pool_unlock_all(struct pool *pool);
+
 void pool_count_retry(struct pool *pool);
 
 /* Assert that nobody sleeps while there is something to take. */
 void pool_validate(struct pool *pool);
+
+/* ---- between pool.c and pool_shelf.c ---- */
+
+void shelf_init(struct pool_shelf *shelf);
+void shelf_deinit(struct pool_shelf *shelf);
+void shelf_list_call_locked(struct pool_shelf *shelf, struct il_call *call);
+void shelf_unlist_call_locked(struct pool_shelf *shelf, struct il_call *call);
+
+/* The mutexes of all the shelves, in their order. */
+void shelves_lock(struct pool *pool);
+void shelves_unlock(struct pool *pool);
 
 #endif

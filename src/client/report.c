@@ -1,6 +1,6 @@
 /* report.c: what a client can say of its calls and connections, for reports.
  *
- * Under the pool's mutex things are copied, and sockets are asked how much lies in them: whoever
+ * Under the pool's mutexes things are copied, and sockets are asked how much lies in them: whoever
  * closes a socket takes it off the pool's list first, so its number is still its own.
  * Threads: any. */
 #include <netinet/in.h>
@@ -96,7 +96,7 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     view = &copy->view;
     copy->client = client;
     copy->is_bound = conn->bound != NULL;
-    copy->is_idle = conn->pooled.is_idle;
+    copy->is_idle = atomic_load(&conn->pooled.is_idle);
     copy->is_exchanging = atomic_load(&conn->is_exchanging);
     copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
     copy->since_ns = atomic_load(&conn->since_ns);
@@ -118,16 +118,18 @@ void client_report(struct il_client *client, uint64_t now_ns,
     struct client_call_report call;
     struct client_conn_report conn;
 
-    sys_mutex_lock(&client->pool.mutex);
-    il_list_for_each(&client->pool.calls, node)
-    {
-        report_call(client, il_container_of(node, struct il_call, pool_link), now_ns, &call);
-        reporter->on_call(&call, reporter->arg);
+    pool_lock_all(&client->pool);
+    for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
+        il_list_for_each(&client->pool.shelves[i].calls, node)
+        {
+            report_call(client, il_container_of(node, struct il_call, pool_link), now_ns, &call);
+            reporter->on_call(&call, reporter->arg);
+        }
     }
     il_list_for_each(&client->pool.connections, node)
     {
         report_conn(client, il_container_of(node, struct conn, pooled.link), now_ns, &conn);
         reporter->on_conn(&conn, reporter->arg);
     }
-    sys_mutex_unlock(&client->pool.mutex);
+    pool_unlock_all(&client->pool);
 }

@@ -5,7 +5,7 @@
 
 #define RESPONSE_BODY_KEPT_MAX 16384 /* bytes of memory that a spare response keeps for a body */
 
-void response_reset(struct il_response *response, struct il_client *client)
+void response_reset(struct il_response *response, struct il_client *client, uint8_t shelf_index)
 {
     struct il_headers headers = response->headers, trailers = response->trailers;
     struct il_bytes body = response->body;
@@ -20,7 +20,8 @@ void response_reset(struct il_response *response, struct il_client *client)
     response->headers = headers;
     response->trailers = trailers;
     response->body = body;
-    response->client = il_client_ref(client);
+    response->client = client;
+    response->shelf_index = shelf_index;
     response->body_length = IL_LENGTH_UNKNOWN;
 }
 
@@ -32,7 +33,8 @@ enum il_code response_new(struct il_client *client, struct il_response **ret_res
     if (response == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for a response");
     }
-    response_reset(response, client);
+    pool_begin_use(&client->pool, 0);
+    response_reset(response, client, 0);
     *ret_response = response;
     return IL_OK;
 }
@@ -48,6 +50,7 @@ void response_destroy(struct il_response *response)
 void il_response_free(struct il_response *response)
 {
     struct il_client *client;
+    bool is_kept, is_last_use;
 
     if (response == NULL) {
         return;
@@ -61,10 +64,13 @@ void il_response_free(struct il_response *response)
     tls_facts_unref(response->tls_facts);
     response->tls_facts = NULL;
     client = response->client;
-    if (!pool_keep_response(&client->pool, response)) {
+    is_last_use = pool_end_response(&client->pool, response, &is_kept);
+    if (!is_kept) {
         response_destroy(response);
     }
-    (void)il_client_unref(client);
+    if (is_last_use) {
+        client_finish(client);
+    }
 }
 
 void response_take_head(struct il_response *response, struct h1_response *parser)

@@ -138,11 +138,11 @@ static void snapshot_loop(struct il_loop *loop, void *arg)
 static void count_client(struct il_client *client, void *arg)
 {
     struct watch_world *world = arg;
+    struct il_client_stats stats;
 
-    sys_mutex_lock(&client->pool.mutex);
-    world->calls.count += client->pool.call_count;
-    world->conns.count += client->pool.connection_count;
-    sys_mutex_unlock(&client->pool.mutex);
+    pool_stats(&client->pool, &stats);
+    world->calls.count += stats.calls;
+    world->conns.count += stats.connections;
 }
 
 static bool table_alloc(struct watch_table *table, size_t item_size)

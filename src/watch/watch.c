@@ -93,12 +93,12 @@ enum il_code il_watch_loops(struct il_watch_loop *loops, size_t count_max, size_
 static void count_client(struct il_client *client, void *arg)
 {
     struct il_watch_totals *totals = arg;
+    struct il_client_stats stats;
 
-    sys_mutex_lock(&client->pool.mutex);
+    pool_stats(&client->pool, &stats);
     totals->clients++;
-    totals->calls += client->pool.call_count;
-    totals->connections += client->pool.connection_count;
-    sys_mutex_unlock(&client->pool.mutex);
+    totals->calls += stats.calls;
+    totals->connections += stats.connections;
 }
 
 void il_watch_totals(struct il_watch_totals *ret_totals)
