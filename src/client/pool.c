@@ -531,12 +531,14 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
                                         struct il_error *err)
 {
     bool is_waiting = call->waiter.origin != NULL;
-    bool has_place =
-        !call->waiter.is_dialing && (pool_has_place(pool, origin) ||
+    /* While it dials a call may take an idle connection, find it dead, and ask again: it is not in
+     * the queue then, but has its place still. */
+    bool is_dialing = call->place != NULL;
+    bool has_place = !is_dialing && (pool_has_place(pool, origin) ||
                                      (is_fresh && origin_make_place_locked(pool, origin, work)));
 
     if (!is_waiting) {
-        if (!has_place && pool->waiter_count >= pool->waiters_max) {
+        if (!has_place && !is_dialing && pool->waiter_count >= pool->waiters_max) {
             return il_fail(err, IL_EPOOLFULL,
                            "%u requests wait for a connection already, the most that may "
                            "(waiters_max); all %u connections to %s are in use",
@@ -547,6 +549,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
             return il_fail(err, IL_ENOMEM, "no memory to wait for a connection to %s",
                            origin->identity.host);
         }
+        call->waiter.is_dialing = is_dialing;
+        pool->waiter_count -= is_dialing;
     } else if (call->waiter.is_woken) { /* the wake brought nothing: sleep on, as the oldest */
         call->waiter.is_woken = false;
         il_list_unlink(&call->waiter.link);
@@ -559,7 +563,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         pool->waiter_count--;
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
-        *ret_got = (struct pool_got){ .answer = is_waiting ? POOL_NOTHING : POOL_WAIT };
+        *ret_got =
+            (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT };
     }
     return IL_OK;
 }
