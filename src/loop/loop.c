@@ -344,7 +344,7 @@ static void loop_mail_check_on_sleep(struct il_loop *loop)
     if (IL_MUTANT(LOST_WAKE)) {
         return;
     }
-    if (atomic_load(&loop->shared.mail) != NULL || atomic_load(&loop->shared.stop_requested)) {
+    if (atomic_load(&loop->shared.mail) != NULL) {
         loop_wake(loop);
     }
 }

@@ -18,19 +18,24 @@ static _Atomic uint64_t runtime_live_count;
 
 /* ---- driving a loop ---- */
 
+static bool loop_is_left(const struct rt_loop *home)
+{
+    return atomic_load(&home->loop->shared.stop_requested) &&
+           atomic_load(&home->task_count) == atomic_load(&home->away_count);
+}
+
 static bool runtime_may_end(struct rt_loop *home)
 {
     il_assert_on_loop(home->loop);
-    return atomic_load(&home->loop->shared.stop_requested) &&
-           atomic_load(&home->task_count) == atomic_load(&home->away_count) &&
-           loop_try_seal(home->loop);
+    return loop_is_left(home) && loop_try_seal(home->loop);
 }
 
 /* Named so that a stack trace says what the thread is for. */
 IL_NOINLINE enum loop_result runtime_run_to_the_end(struct rt_loop *home)
 {
     while (!runtime_may_end(home)) {
-        if (loop_turn(home->loop, IL_FOREVER) == LOOP_LOST) {
+        /* Tasks that are to end are slept for; what then still lies in the mailbox is not. */
+        if (loop_turn(home->loop, loop_is_left(home) ? 0 : IL_FOREVER) == LOOP_LOST) {
             return LOOP_LOST;
         }
     }

@@ -112,11 +112,13 @@ static void report_task(const struct rt_task_view *task, void *arg)
     report->task_count++;
 }
 
-/* On the loop: let every task see that its waits are over. */
+/* On the loop: let every task see that its waits are over. From here on the loop ends when its last
+ * task has; asked for here and not by stop_loop, so that it sleeps until then as it always does. */
 static enum loop_result stop_on_loop(struct il_loop *loop, struct job *job)
 {
     struct rt_loop *home = il_container_of(job, struct rt_loop, stop_job);
 
+    atomic_store(&loop->shared.stop_requested, true);
     sys_mutex_lock(&home->locked.mutex);
     il_list_for_each(&home->locked.tasks, node)
     {
@@ -132,9 +134,7 @@ static void stop_loop(struct rt_loop *home)
 {
     atomic_store(&home->is_stopping, true);
     home->stop_job.run = stop_on_loop;
-    il_assert(loop_post(home->loop, &home->stop_job)); /* nobody else seals */
-    atomic_store(&home->loop->shared.stop_requested, true);
-    loop_wake(home->loop);
+    il_assert(loop_post(home->loop, &home->stop_job)); /* nobody seals before it has run */
 }
 
 /* ---- rescue ---- */
