@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "doctor/doctor.h"
+#include "lab/explore.h"
 #include "lab/reproduce.h"
 #include "lab/serve.h"
 #include "load/bench.h"
@@ -24,6 +25,8 @@ static struct command commands[] = {
       reproduce_main, true },
     { "explain", "interloop explain",
       "one cause step by step: timeline, chain of waits, what solves it", explain_main, true },
+    { "explore", "interloop explore", "causes under thousands of schedules, in a simulated world",
+      explore_main, true },
     { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main,
       true },
     { "bench", "interloop bench", "load from several runtimes at once, and how it was answered",

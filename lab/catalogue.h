@@ -16,6 +16,9 @@ extern const struct cause cause_leftovers;
 extern const struct cause cause_dropped_mid_body;
 extern const struct cause cause_seed;
 
+/* Not in the matrix: it shows nothing in particular, and finds whatever there is (chaos.h). */
+extern const struct cause cause_general;
+
 extern const struct solution solution_shared;
 extern const struct solution solution_single;
 extern const struct solution solution_per_runtime;

@@ -33,6 +33,9 @@ struct result {
     bool is_broken;     /* it could not be carried out, or it left something behind */
     bool is_impossible; /* and that was the machine's fault: no memory, no port */
     char broken[RESULT_NOTE_SIZE];
+    bool has_left; /* it left something behind: what */
+    char left[RESULT_NOTE_SIZE];
+    bool is_certain; /* nothing that was done to the run on purpose excuses the verdict */
 
     enum lab_verdict verdict;
     uint32_t elapsed_ms;

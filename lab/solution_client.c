@@ -45,6 +45,7 @@ const struct solution solution_shared = {
     .summary =
         "one client for everybody, connections driven by whoever opened them (the naive use)",
     .driver = IL_DRIVER_BOUND,
+    .is_plain = true,
     .open = client_open,
     .close = client_close,
     .send = client_send,
@@ -55,6 +56,7 @@ const struct solution solution_interloop = {
     .name = "interloop",
     .summary = "one client for everybody, each connection driven by whoever waits for it",
     .driver = IL_DRIVER_CALLER,
+    .is_plain = true,
     .open = client_open,
     .close = client_close,
     .send = client_send,

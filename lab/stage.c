@@ -141,6 +141,11 @@ void stage_server_counts(struct stage_server *server, struct stage_server_counts
     stage_table->server_counts(server, ret_counts);
 }
 
+unsigned stage_server_seen(struct stage_server *server, const char *path)
+{
+    return stage_table->server_seen(server, path);
+}
+
 __attribute__((noinline)) bool stage_user_code_blocking_its_thread(struct stage_event *event,
                                                                    uint64_t timeout_ms)
 {

@@ -118,6 +118,10 @@ struct stage_server_counts {
 
 void stage_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts);
 
+/* How often a whole request with this path (without its query) has come; 0 where that is not
+ * recorded: on the real stage. */
+unsigned stage_server_seen(struct stage_server *server, const char *path);
+
 /* Does `data` hold the bytes that /bytes/N?seed=S has from `offset` on? */
 bool stage_pattern_matches(const char *data, size_t size, uint64_t seed, uint64_t offset);
 

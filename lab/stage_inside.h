@@ -34,6 +34,7 @@ struct stage_table {
     enum il_code (*server_stall)(struct stage_server *server, struct il_error *err);
     void (*server_unstall)(struct stage_server *server);
     void (*server_counts)(struct stage_server *server, struct stage_server_counts *ret_counts);
+    unsigned (*server_seen)(struct stage_server *server, const char *path);
 };
 
 extern const struct stage_table stage_real, stage_sim;

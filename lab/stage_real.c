@@ -295,6 +295,13 @@ static void real_server_unstall(struct stage_server *server)
     lab_server_accept_resume(server->server);
 }
 
+static unsigned real_server_seen(struct stage_server *server, const char *path)
+{
+    (void)server;
+    (void)path;
+    return 0; /* the lab's server counts behaviours, not paths */
+}
+
 static void real_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
 {
     struct lab_server_counters counters;
@@ -333,4 +340,5 @@ const struct stage_table stage_real = {
     .server_stall = real_server_stall,
     .server_unstall = real_server_unstall,
     .server_counts = real_server_counts,
+    .server_seen = real_server_seen,
 };

@@ -170,4 +170,5 @@ const struct stage_table stage_sim = {
     .server_stall = sim_server_stall,
     .server_unstall = sim_server_unstall,
     .server_counts = sim_server_counts,
+    .server_seen = sim_server_seen,
 };

@@ -19,5 +19,6 @@ uint64_t sim_server_scold_idle(struct stage_server *server);
 enum il_code sim_server_stall(struct stage_server *server, struct il_error *err);
 void sim_server_unstall(struct stage_server *server);
 void sim_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts);
+unsigned sim_server_seen(struct stage_server *server, const char *path);
 
 #endif

@@ -25,6 +25,8 @@
 #define GATES_MAX      64
 #define TARGET_SIZE    256
 #define HEAD_BYTES_MAX 65536
+#define SEEN_MAX       512 /* paths that are counted */
+#define SEEN_SIZE      32  /* longer ones are not */
 #define BYTES_PIECE    16384
 #define LATE_NS_MAX    (400 * SIM_NS_PER_MS)
 #define IDLE_NS_MAX    (2000 * SIM_NS_PER_MS)
@@ -67,6 +69,12 @@ struct conn {
     bool has_paused;
 };
 
+/* How often a whole request with this path has come. */
+struct seen {
+    char path[SEEN_SIZE];
+    unsigned count;
+};
+
 struct stage_server {
     struct sim_service service;
     uint16_t port;
@@ -76,6 +84,8 @@ struct stage_server {
     struct conn *conns;
     bool is_stopped;
     struct stage_server_counts counts;
+    struct seen seen[SEEN_MAX];
+    unsigned seen_count;
 };
 
 static void conn_work(struct conn *conn);
@@ -350,8 +360,34 @@ static void queue_next(struct stage_server *server)
     }
 }
 
+static struct seen *seen_find(struct stage_server *server, const char *path, size_t length)
+{
+    for (unsigned i = 0; i < server->seen_count; i++) {
+        if (strlen(server->seen[i].path) == length &&
+            memcmp(server->seen[i].path, path, length) == 0) {
+            return &server->seen[i];
+        }
+    }
+    return NULL;
+}
+
+static void seen_note(struct stage_server *server, const char *target)
+{
+    size_t length = strcspn(target, "?");
+    struct seen *seen = seen_find(server, target, length);
+
+    if (seen == NULL && server->seen_count < SEEN_MAX && length < SEEN_SIZE) {
+        seen = &server->seen[server->seen_count++];
+        memcpy(seen->path, target, length);
+    }
+    if (seen != NULL) {
+        seen->count++;
+    }
+}
+
 static void conn_on_request(struct conn *conn)
 {
+    seen_note(conn->server, conn->target);
     conn->sequence = ++conn->server->counts.requests;
     conn->bytes_sent = 0;
     conn->has_paused = false;
@@ -674,4 +710,11 @@ void sim_server_counts(struct stage_server *server, struct stage_server_counts *
 {
     sim_step();
     *ret_counts = server->counts;
+}
+
+unsigned sim_server_seen(struct stage_server *server, const char *path)
+{
+    const struct seen *seen = seen_find(server, path, strlen(path));
+
+    return seen != NULL ? seen->count : 0;
 }

@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "lab/world.h"
+#include "sim/sim.h"
 
 #define WORLD_NS_PER_MS     1000000u
 #define WORLD_LEFT_GRACE_MS 5000 /* what ends by itself must have ended by then */
 #define WORLD_LEFT_LOOK_MS  2
+#define WORLD_WARM_UP_MAX   1000
 
 /* ---- notes ---- */
 
@@ -22,6 +24,9 @@ static void note_locked(struct world *world, const char *text)
     struct il_runtime *runtime = il_runtime_current();
     struct timeline_event *event;
 
+    if (sim_is_running()) {
+        sim_note("%s", text);
+    }
     if (timeline->count++ >= TIMELINE_EVENTS_MAX) {
         return;
     }
@@ -244,6 +249,8 @@ static void world_check_nothing_left(struct world *world, const struct held *bef
             return;
         }
         if (il_now_ns() >= until_ns) {
+            world->result->has_left = true;
+            (void)snprintf(world->result->left, sizeof(world->result->left), "%s", list);
             world_fail(world, "left behind: %s", list);
             return;
         }
@@ -297,7 +304,11 @@ static void world_close(struct world *world)
 
 static void world_perform(struct world *world)
 {
-    if (world_open(world)) {
+    bool is_open = world_open(world);
+
+    if (is_open && world->cause->is_unjudged) {
+        world->cause->run(world);
+    } else if (is_open) {
         if (monitor_start(world)) {
             world->cause->run(world);
             monitor_stop(world);
@@ -316,7 +327,9 @@ static void do_nothing(void *arg)
  * helper thread, at the first thread. */
 static void world_warm_up(void)
 {
-    (void)il_sleep_ms(0);
+    for (unsigned i = 0; il_sleep_ms(0) != IL_OK && i < WORLD_WARM_UP_MAX; i++) {
+        stage_sleep_ms(1); /* a simulated world may have no memory at the moment */
+    }
     stage_thread_join(stage_thread_start("warm-up", do_nothing, NULL));
 }
 

@@ -45,6 +45,7 @@ struct cause {
     uint32_t idle_per_host_max; /* of every client; 0: the client's default */
     uint32_t answering_max;     /* of the server; 0: no limit */
     bool has_tables;            /* the monitor shows tables of requests and connections */
+    bool is_unjudged;           /* it judges for itself: no monitor, no judged requests */
     void (*run)(struct world *world);
 };
 
@@ -53,6 +54,7 @@ struct solution {
     const char *summary;
     enum il_driver driver; /* of every client in it */
     bool is_whole;         /* it brings responses whole, also when they were to be streamed */
+    bool is_plain;         /* nothing but clients, which may be used from anywhere as they are */
 
     /* Make what it needs in world->solution_state. Main thread, before there are actors. */
     enum il_code (*open)(struct world *world, struct il_error *err);
@@ -74,12 +76,19 @@ struct solution {
     void (*on_actor_end)(struct world *world, struct actor *actor);
 };
 
+#define WORLD_PARTS_MAX 128
+
 struct world_options {
     uint64_t limit_ms; /* for each request */
     uint64_t hold_ms; /* leave the first request that is proven to be stuck so for so long; 0: no */
 
     /* Called when that begins, by the monitor's thread. NULL if hold_ms is 0. */
     void (*on_held)(const struct world *world, const struct judged *judged);
+
+    /* ---- for the general workload ---- */
+    uint64_t seed;
+    bool is_lively;                         /* the faults stop, and all must come to its end */
+    uint64_t without[WORLD_PARTS_MAX / 64]; /* bit i: leave step i of the plan out */
 };
 
 /* ---- actors ---- */

@@ -144,7 +144,7 @@ enum sim_event_kind {
     SIM_EVENT_KIND_COUNT
 };
 
-#define SIM_EVENT_TEXT_SIZE 48
+#define SIM_EVENT_TEXT_SIZE 160
 
 struct sim_event {
     uint64_t at_ns;    /* since the run began */

@@ -68,6 +68,8 @@ EXTRA = {
     r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h"},  # serve.c is the server's too
     # The stage within a simulated world.
     r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sys/sys.h"},
+    # The explorer, which plays in it; who tells what happens; who has the faults stop.
+    r"lab/(explore\w*|chaos|world)\.[ch]": {"sim/sim.h"},
     # A part of its tests: speaks to it byte by byte.
     r"lab/raw_client\.[ch]": {"base/base.h", "tests/check.h"},
 }
