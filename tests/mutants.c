@@ -11,14 +11,13 @@
 #include "base/mutant.h"
 #include "lab/explore.h"
 
-static const struct {
+struct mutant {
     const char *name, *does;
-} mutants[] = {
-    [IL_MUTANT_NONE] = { "none", "no bug is switched on" },
-#define X(name, text, does) [IL_MUTANT_##name] = { text, does },
-    IL_MUTANTS_LIST(X)
-#undef X
 };
+
+#define MUTANT(name, text, does) [IL_MUTANT_##name] = { text, does },
+static const struct mutant mutants[] = { [IL_MUTANT_NONE] = { "none", "no bug is switched on" },
+                                         IL_MUTANTS_LIST(MUTANT) };
 
 int main(int argc, char **argv)
 {
