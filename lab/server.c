@@ -385,6 +385,7 @@ static void server_deinit(struct lab_server *server)
     il_assert(pthread_cond_destroy(&server->changed) == 0);
     il_assert(pthread_mutex_destroy(&server->accept_mutex) == 0);
     il_assert(pthread_mutex_destroy(&server->mutex) == 0);
+    server_tls_deinit(server);
     il_free(server->records);
     il_free(server->help);
     il_free(server);
@@ -406,7 +407,10 @@ enum il_code lab_server_start(const struct lab_server_options *options,
         code = il_fail(err, IL_ENOMEM, "out of memory for a lab server");
         goto fail;
     }
-    code = server_listen(server, err);
+    code = server_tls_init(server, err);
+    if (code == IL_OK) {
+        code = server_listen(server, err);
+    }
     if (code == IL_OK) {
         code = server_open_poller(server, err);
     }

@@ -37,6 +37,15 @@
 
 struct lab_server;
 
+/* What the server speaks under HTTP. Read by lab_server_start; zero means the default. */
+struct lab_server_tls {
+    const char *certificate_pem, *key_pem; /* required; see certificates.h */
+    const char *client_ca_pem;             /* demand a certificate of this CA from clients */
+    const char *alpn; /* the protocol chosen, offered or not; "" none; NULL: "http/1.1" */
+    int version;      /* 11, 12 or 13: only this one; 0: 1.2 and 1.3 */
+    bool is_cut;      /* connections end without close_notify */
+};
+
 /* Zero means the default everywhere. */
 struct lab_server_options {
     const char *address;      /* numeric IPv4 or IPv6; copied; NULL means 127.0.0.1 */
@@ -48,12 +57,14 @@ struct lab_server_options {
         requests_per_connection_max; /* the last of them says `Connection: close`; 0: no limit */
     uint64_t connections_max;        /* more wait in the backlog until one closes; 0: no limit */
     uint64_t answering_max; /* requests answered at the same time, the others queue; 0: no limit */
-    int receive_buffer_bytes; /* SO_RCVBUF of connections; 0: as the system has it */
-    int send_buffer_bytes;    /* SO_SNDBUF of connections; 0: as the system has it */
+    int receive_buffer_bytes;         /* SO_RCVBUF of connections; 0: as the system has it */
+    int send_buffer_bytes;            /* SO_SNDBUF of connections; 0: as the system has it */
+    const struct lab_server_tls *tls; /* https; NULL: http */
 };
 
 /* Start a server; `options` may be NULL. It accepts connections when this returns IL_OK. The caller
- * ends it by lab_server_stop(). IL_EINVAL: the address is not numeric. IL_ESYS: could not listen.
+ * ends it by lab_server_stop(). IL_EINVAL: the address is not numeric, or TLS is not right.
+ * IL_ESYS: could not listen.
  */
 IL_MUST_USE enum il_code lab_server_start(const struct lab_server_options *options,
                                           struct lab_server **ret_server, struct il_error *err);

@@ -77,7 +77,12 @@ enum il_code conn_new(struct lab_server *server, int fd, uint16_t peer_port)
     il_list_init(&conn->wait_link);
     request_parser_init(conn);
     event.data.ptr = conn;
+    if (!conn_tls_init(conn)) {
+        il_free(conn);
+        return IL_ENOMEM;
+    }
     if (epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        conn_tls_deinit(conn);
         il_free(conn);
         return IL_ESYS;
     }
@@ -99,6 +104,7 @@ void conn_free(struct conn *conn)
     il_assert(!il_list_is_linked(&conn->link));
     il_assert(!il_list_is_linked(&conn->wait_link));
     il_assert(conn->timer.place == TIMER_UNARMED);
+    conn_tls_deinit(conn);
     blob_deinit(&conn->head);
     blob_deinit(&conn->body);
     il_free(conn);
@@ -158,6 +164,7 @@ void conn_close(struct conn *conn, enum lab_close how, bool is_by_client)
         conn->exchange.is_open = false;
         *(is_by_client ? &server->counters.abandoned_count : &server->counters.dropped_count) += 1;
     }
+    conn_tls_end(conn, how != LAB_CLOSE_RST);
     if (how == LAB_CLOSE_RST) {
         (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)); /* cannot fail */
     }
@@ -177,6 +184,7 @@ void conn_close(struct conn *conn, enum lab_close how, bool is_by_client)
 void conn_half_close(struct conn *conn)
 {
     conn->is_half_closed = true;
+    conn_tls_end(conn, true);
     (void)shutdown(conn->fd, SHUT_WR); /* fails only if the client is gone: then epoll says so */
 }
 
@@ -265,7 +273,7 @@ static bool conn_flush(struct conn *conn)
             }
             size = il_min_u64(size, conn->pace_left);
         }
-        sent = send(conn->fd, conn->out + conn->out_begin, size, MSG_NOSIGNAL);
+        sent = conn_socket_send(conn, conn->out + conn->out_begin, size);
         if (sent < 0 && errno == EINTR) {
             continue;
         }
@@ -421,7 +429,7 @@ static bool conn_receive(struct conn *conn)
         return false;
     }
     do {
-        size = recv(conn->fd, conn->in, sizeof(conn->in), 0);
+        size = conn_socket_receive(conn, conn->in, sizeof(conn->in));
     } while (size < 0 && errno == EINTR);
     if (size < 0 && errno == EAGAIN) {
         conn->is_drained = true;
@@ -431,7 +439,7 @@ static bool conn_receive(struct conn *conn)
         conn_close(conn, LAB_CLOSE_FIN, true);
         return false;
     }
-    conn->is_drained = (size_t)size < sizeof(conn->in);
+    conn->is_drained = (size_t)size < sizeof(conn->in) && conn->tls == NULL;
     conn->turn_left -= il_min_u64(conn->turn_left, (uint64_t)size);
     conn->in_begin = 0;
     conn->in_end = (size_t)size;
@@ -484,7 +492,7 @@ static void conn_go_on(struct conn *conn)
 
 static void conn_on_lingering(struct conn *conn)
 {
-    ssize_t size = recv(conn->fd, conn->in, sizeof(conn->in), 0);
+    ssize_t size = conn_socket_receive(conn, conn->in, sizeof(conn->in));
 
     if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) {
         conn_close(conn, LAB_CLOSE_FIN, false);

@@ -420,7 +420,7 @@ static void command_write(struct lab_server *server, struct command *command)
                                 (unsigned long long)command->number);
         return;
     }
-    sent = send(conn->fd, command->data, command->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    sent = conn_socket_send(conn, command->data, command->size); /* it never blocks */
     if (sent < 0 || (size_t)sent < command->size) {
         bool is_full = sent >= 0 || errno == EAGAIN;
 

@@ -1,6 +1,7 @@
 /* server_inside.h: what the files of the lab server share, and nobody else includes.
  *
  *   server.c            the thread, its loop, accepting, start and stop
+ *   server_tls.c        what connections call instead of recv and send
  *   server_control.c    commands and questions of other threads
  *   server_conn.c       one connection: states, reading, running its script, closing
  *   server_request.c    what the parser says of a request
@@ -192,6 +193,8 @@ struct conn {
     struct timer timer;
     struct lab_connection info;
     llhttp_t parser;
+    struct ssl_st *tls;  /* NULL: http */
+    bool is_tls_broken;  /* nothing more can be said through it */
     bool is_half_closed; /* we said that no more comes */
     bool is_paused;      /* a parser callback wants the script of `stage` to run */
     bool is_behind_head; /* the parser paused there: a request without a body ends without a byte */
@@ -222,6 +225,15 @@ void conn_on_timer(struct conn *conn);
 void conn_on_ready(struct conn *conn); /* passed a gate, or got a slot */
 void conn_close(struct conn *conn, enum lab_close how, bool is_by_client);
 void conn_half_close(struct conn *conn);
+
+/* server_tls.c. The first two as recv and send, with or without TLS. */
+ssize_t conn_socket_receive(struct conn *conn, void *data, size_t size);
+ssize_t conn_socket_send(struct conn *conn, const void *data, size_t size);
+bool conn_tls_init(struct conn *conn);                   /* false: out of memory */
+void conn_tls_end(struct conn *conn, bool says_goodbye); /* before the socket is closed */
+void conn_tls_deinit(struct conn *conn);
+enum il_code server_tls_init(struct lab_server *server, struct il_error *err);
+void server_tls_deinit(struct lab_server *server);
 
 /* Make room for `size` more bytes and add them. False: out of memory. */
 bool blob_add(struct blob *blob, const char *data, size_t size);
@@ -353,6 +365,9 @@ struct lab_server {
     int listen_fd;
     int epoll_fd;
     int wake_fd;
+    struct ssl_ctx_st *tls; /* NULL: http */
+    char tls_alpn[16];
+    bool is_tls_cut;
     char *help;
     pthread_t thread;
 

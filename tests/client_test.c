@@ -14,13 +14,62 @@ static struct il_error err;
 static struct lab_server *server;
 static struct il_client *client;
 
+#ifdef CLIENT_TEST_TLS /* client_tls_test.c */
+#define SCHEME "https"
+
+#include "lab/certificates.h"
+
+static struct lab_authority *authority;
+
+static void server_start(void)
+{
+    static const struct lab_certificate_options usual;
+    struct lab_certificate certificate;
+    struct lab_server_tls tls = { 0 };
+    struct lab_server_options options = { .tls = &tls };
+
+    lab_authority_free(authority);
+    CHECK_OK(lab_authority_new("Test CA", &authority, &err));
+    CHECK_OK(lab_authority_issue(authority, &usual, &certificate, &err));
+    tls.certificate_pem = certificate.pem;
+    tls.key_pem = certificate.key_pem;
+    CHECK_OK(lab_server_start(&options, &server, &err));
+    lab_certificate_deinit(&certificate);
+}
+
+static void client_start(struct il_client_options *options)
+{
+    struct il_tls_options trusting = IL_TLS_OPTIONS_INIT;
+    struct il_tls *tls;
+
+    trusting.ca_pem = lab_authority_pem(authority);
+    trusting.ca_pem_size = strlen(lab_authority_pem(authority));
+    CHECK_OK(il_tls_new(&trusting, &tls, &err));
+    options->tls = tls;
+    CHECK_OK(il_client_new(options, &client, &err));
+    tls = il_tls_unref(tls);
+}
+#else
+#define SCHEME "http"
+
+static void server_start(void)
+{
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+}
+
+static void client_start(const struct il_client_options *options)
+{
+    CHECK_OK(il_client_new(options, &client, &err));
+}
+#endif
+
 static void start(enum il_driver driver)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
 
     options.driver = driver;
-    CHECK_OK(lab_server_start(NULL, &server, &err));
-    CHECK_OK(il_client_new(&options, &client, &err));
+    server_start();
+    client_start(&options);
 }
 
 static void stop(void)
@@ -42,7 +91,7 @@ static const char *url(const char *path)
 {
     static _Thread_local char text[256];
 
-    snprintf(text, sizeof(text), "http://127.0.0.1:%u%s", lab_server_port(server), path);
+    snprintf(text, sizeof(text), SCHEME "://127.0.0.1:%u%s", lab_server_port(server), path);
     return text;
 }
 
@@ -540,9 +589,9 @@ TEST(requests_beyond_the_limit_wait_for_a_connection)
     struct lab_server_counters counters;
     _Atomic int count = 0;
 
-    CHECK_OK(lab_server_start(NULL, &server, &err));
+    server_start();
     options.connections_per_host_max = 3;
-    CHECK_OK(il_client_new(&options, &client, &err));
+    client_start(&options);
     runtime_options.worker_count = 3;
     CHECK_OK(il_runtime_new(&runtime_options, &runtime, &err));
     for (int i = 0; i < 30; i++) {
@@ -705,9 +754,9 @@ TEST(idle_connection_is_closed_when_its_time_is_up_although_nobody_calls)
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
     struct il_runtime *runtime;
 
-    CHECK_OK(lab_server_start(NULL, &server, &err));
+    server_start();
     options.idle_timeout_ms = 30;
-    CHECK_OK(il_client_new(&options, &client, &err));
+    client_start(&options);
     CHECK_OK(il_runtime_new(NULL, &runtime, &err));
     for (int i = 0; i < 5; i++) {
         CHECK_OK(il_block_on(runtime, get_once, NULL, &err));
@@ -722,9 +771,9 @@ TEST(idle_connection_that_is_used_again_in_time_stays_open)
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
     struct il_client_stats stats;
 
-    CHECK_OK(lab_server_start(NULL, &server, &err));
+    server_start();
     options.idle_timeout_ms = 600000;
-    CHECK_OK(il_client_new(&options, &client, &err));
+    client_start(&options);
     for (int i = 0; i < 5; i++) {
         get_once(NULL);
         (void)il_sleep_ms(2);

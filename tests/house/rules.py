@@ -66,6 +66,7 @@ OUTSIDE = {
 EXTRA = {
     # lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
     r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h"},  # serve.c is the server's too
+    r"lab/certificates\.[ch]": {"base/base.h"},
     # The stage within a simulated world.
     r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sys/sys.h"},
     # The explorer, which plays in it; who tells what happens; who has the faults stop.
@@ -79,7 +80,7 @@ FOREIGN = {
     r"llhttp\.h": ("src/http",),
     r"nghttp2/.*": ("src/http",),
     r"ares\w*\.h": ("src/net",),
-    r"openssl/.*": ("src/net",),
+    r"openssl/.*": ("src/net", "lab"),  # the other side, and its certificates
     r"sys/(epoll|eventfd|timerfd|random)\.h|pthread\.h|threads\.h|semaphore\.h": ("src/sys",),
     r"assert\.h": (),
 }
