@@ -108,7 +108,7 @@ struct seen_thread {
     enum thread_role role;
     uint32_t set_hint;       /* its stack holds events of this set; LOOK_SETS_MAX: of none */
     uint32_t set_hint_count; /* how many */
-    bool stack_taken;
+    bool stack_taken, stack_tried;
     uint32_t frame_count;
     struct thread_frame *frames; /* innermost first */
 };

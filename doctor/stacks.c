@@ -27,6 +27,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "doctor/procfs.h"
@@ -36,9 +37,12 @@
 
 #define STACKS_COPY_BYTES     (128u * 1024)
 #define STACKS_RED_ZONE       128u
-#define STACKS_STOP_WAIT_US   100000    /* for one thread to stop */
+#define STACKS_STOP_WAIT_S    2         /* for one thread to come to its stop; until then it runs */
 #define STACKS_STOPPED_MAX_NS 40000000u /* for all of them: then no more are stopped */
-#define STACKS_CHILD_MS       3500
+#define STACKS_CHILD_MS       15000     /* by the clock: a busy machine may need as long */
+#define STACKS_CHILD_CPU_S    4
+#define STACKS_CHILDREN_MAX   3 /* one that cannot release a thread must end; the next goes on */
+#define STACKS_EXIT_RELEASE   2
 #define STACKS_CHILD_MEMORY   (4ull << 30)
 #define STACKS_HINT_SLOTS     16384u
 
@@ -139,7 +143,7 @@ static void on_alarm(int signal_number)
 static bool wait_for_stop(pid_t tid)
 {
     struct sigaction action = { .sa_handler = on_alarm };
-    struct itimerval limit = { .it_value.tv_usec = STACKS_STOP_WAIT_US };
+    struct itimerval limit = { .it_value.tv_sec = STACKS_STOP_WAIT_S };
     struct itimerval off = { 0 };
     int status = 0;
     pid_t got;
@@ -298,7 +302,7 @@ static bool send_record(int pipe, const struct stack_record *record,
 static void limit_child(void)
 {
     struct rlimit memory = { STACKS_CHILD_MEMORY, STACKS_CHILD_MEMORY };
-    struct rlimit time = { STACKS_CHILD_MS / 1000 + 1, STACKS_CHILD_MS / 1000 + 1 };
+    struct rlimit time = { STACKS_CHILD_CPU_S, STACKS_CHILD_CPU_S };
     struct rlimit none = { 0, 0 };
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -331,21 +335,21 @@ static void run_child(const struct look *look, int pipe)
             struct unwind_input input;
             enum copy_result result;
 
-            if (thread->is_gone || stop_would_show(thread) != (pass == 1)) {
+            if (thread->is_gone || thread->stack_tried || stop_would_show(thread) != (pass == 1)) {
                 continue;
             }
             result = take_thread(look, thread, stopped_ns < STACKS_STOPPED_MAX_NS, &input, stack,
                                  &record.stopped_ns);
             stopped_ns += record.stopped_ns;
-            if (result == COPY_MUST_END) {
-                _exit(2);
-            }
             if (result == COPY_OK) {
                 record.frame_count = unwinder_run(unwinder, &input, frames);
                 hints_search(hints, stack, input.stack_size, &record);
             }
             if (!send_record(pipe, &record, frames)) {
                 _exit(3);
+            }
+            if (result == COPY_MUST_END) {
+                _exit(STACKS_EXIT_RELEASE);
             }
         }
     }
@@ -407,6 +411,7 @@ static bool read_record(struct look *look, int pipe, uint64_t deadline_ns)
     il_free(thread->frames);
     thread->frames = frames;
     thread->frame_count = record.frame_count;
+    thread->stack_tried = true;
     thread->stack_taken = record.frame_count > 0;
     thread->set_hint = record.set_hint < look->set_count ? record.set_hint : LOOK_SETS_MAX;
     thread->set_hint_count = record.set_hint_count;
@@ -436,18 +441,29 @@ static void say_what_is_missing(struct look *look)
     }
 }
 
-void stacks_take(struct look *look)
+/* It has closed its end of the pipe, or is late. Its status. */
+static int end_child(pid_t child, uint64_t deadline_ns)
 {
-    uint64_t deadline_ns = look_now_ns() + (uint64_t)STACKS_CHILD_MS * 1000000u;
-    int ends[2];
+    struct timespec pause = { 0, 1000000 };
+    int status = 0;
+
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (look_now_ns() >= deadline_ns) {
+            kill(child, SIGKILL);
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return status;
+}
+
+/* True when there may be more for another child to take. */
+static bool take_with_child(struct look *look, uint64_t deadline_ns)
+{
+    int ends[2], status = 0;
     pid_t child;
 
-#if !defined(__x86_64__)
-    look_limit(look, "stacks are read on x86-64 only");
-    return;
-#endif
-    if (!look->can_stacks || pipe2(ends, O_CLOEXEC) != 0) {
-        return;
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        return false;
     }
     child = fork();
     if (child == 0) {
@@ -459,11 +475,28 @@ void stacks_take(struct look *look)
         while (read_record(look, ends[0], deadline_ns)) {
             /* until the child has sent all, has died, or is late */
         }
-        kill(child, SIGKILL);
-        (void)waitpid(child, NULL, 0);
+        status = end_child(child, deadline_ns);
     } else {
         look_limit(look, "no child process for the stacks: %s", strerror(errno));
     }
     close(ends[0]);
-    say_what_is_missing(look);
+    return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == STACKS_EXIT_RELEASE;
+}
+
+void stacks_take(struct look *look)
+{
+    uint64_t deadline_ns = look_now_ns() + (uint64_t)STACKS_CHILD_MS * 1000000u;
+
+#if !defined(__x86_64__)
+    look_limit(look, "stacks are read on x86-64 only");
+    return;
+#endif
+    for (int i = 0; look->can_stacks && i < STACKS_CHILDREN_MAX; i++) {
+        if (!take_with_child(look, deadline_ns)) {
+            break;
+        }
+    }
+    if (look->can_stacks) {
+        say_what_is_missing(look);
+    }
 }

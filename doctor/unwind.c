@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "doctor/demangle.h"
@@ -20,7 +21,7 @@
 
 #define UNWIND_CACHE_SLOTS    4096u
 #define UNWIND_FILE_BYTES_MAX (4ll << 30)
-#define UNWIND_NAME_BUDGET_NS 2000000000u /* after this, frames stay without names */
+#define UNWIND_NAME_BUDGET_NS 2000000000u /* of CPU time; after this, frames stay without names */
 
 struct unwinder {
     Dwfl *dwfl;
@@ -162,6 +163,14 @@ static void name_frame(struct unwinder *unwinder, struct thread_frame *frame, ui
     }
 }
 
+static uint64_t cpu_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* libdw walks a module's whole symbol table for each name: the same places come up again in each
  * thread of a pool, so they are remembered. */
 static void name_frame_cached(struct unwinder *unwinder, struct thread_frame *frame,
@@ -173,7 +182,7 @@ static void name_frame_cached(struct unwinder *unwinder, struct thread_frame *fr
     if (slot->pc != address) {
         memset(slot, 0, sizeof(*slot));
         slot->pc = address;
-        if (look_now_ns() - unwinder->started_ns < UNWIND_NAME_BUDGET_NS) {
+        if (cpu_now_ns() - unwinder->started_ns < UNWIND_NAME_BUDGET_NS) {
             name_frame(unwinder, slot, address);
         }
     }
@@ -214,7 +223,7 @@ struct unwinder *unwinder_new(pid_t pid)
         .find_elf = find_elf,
         .find_debuginfo = dwfl_standard_find_debuginfo,
     };
-    unwinder->started_ns = look_now_ns();
+    unwinder->started_ns = cpu_now_ns();
     unwinder->dwfl = dwfl_begin(&unwinder->callbacks);
     if (unwinder->dwfl == NULL || dwfl_linux_proc_report(unwinder->dwfl, pid) != 0 ||
         dwfl_report_end(unwinder->dwfl, NULL, NULL) != 0 ||

@@ -3,10 +3,11 @@
  *
  * Owns: the server processes; they die with it. Ends: by signal, or with its parent. */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,8 @@
 #include <unistd.h>
 
 #include "tests/doctor/target.h"
+
+#define TARGET_CLOSE_WAIT 8 /* as netinet/tcp.h, which does not go together with linux/tcp.h */
 
 static const char request[] = "GET /secret?token=hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
 static const char response[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -96,15 +99,20 @@ static void *serve(void *arg)
     return NULL;
 }
 
+/* A backlog of 0 has room for one connection; once that is there SYNs are dropped. */
 static void fill_queue(const struct sockaddr_in *address)
 {
-    /* A backlog of 0 has room for one connection; after it SYNs are dropped. */
+    struct pollfd first = { .events = POLLOUT };
+
     for (int i = 0; i < 3; i++) {
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
         (void)connect(fd, (const struct sockaddr *)address, sizeof(*address));
+        if (i == 0) {
+            first.fd = fd;
+            (void)poll(&first, 1, -1);
+        }
     }
-    target_sleep_ms(100);
 }
 
 static void run_server(int listener, const struct sockaddr_in *address, enum server_manner manner)
@@ -133,11 +141,16 @@ uint16_t target_server(enum server_manner manner)
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t length = sizeof(address);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int ends[2];
+    char byte;
 
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(listener, manner == SERVER_FULL ? 0 : 128) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) != 0) {
         target_die("listen");
+    }
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        target_die("pipe");
     }
     switch (fork()) {
     case -1:
@@ -146,15 +159,16 @@ uint16_t target_server(enum server_manner manner)
         if (manner == SERVER_FULL) {
             fill_queue(&address);
         }
+        (void)!write(ends[1], "x", 1);
         run_server(listener, &address, manner);
         _exit(0);
     default:
         break;
     }
+    (void)!read(ends[0], &byte, 1); /* it is up, and its queue is full if it is to be */
+    close(ends[0]);
+    close(ends[1]);
     close(listener);
-    if (manner == SERVER_FULL) {
-        target_sleep_ms(300); /* the queue is full when the filling child has connected */
-    }
     return ntohs(address.sin_port);
 }
 
@@ -197,6 +211,98 @@ void target_wait_unread(int fd)
     }
 }
 
+/* How often other threads have been given a CPU, how many there are, and how many sleep now. */
+static void count_turns(uint64_t *ret_turns, unsigned *ret_threads, unsigned *ret_asleep)
+{
+    DIR *directory = opendir("/proc/self/task");
+    struct dirent *entry;
+
+    *ret_turns = 0;
+    *ret_threads = 0;
+    *ret_asleep = 0;
+    if (directory == NULL) {
+        target_die("opendir");
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        unsigned long long run_ns, wait_ns, turns;
+        char path[300], state = '?';
+        FILE *file;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/schedstat", entry->d_name);
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == gettid() ||
+            (file = fopen(path, "r")) == NULL) {
+            continue;
+        }
+        if (fscanf(file, "%llu %llu %llu", &run_ns, &wait_ns, &turns) == 3) {
+            *ret_turns += turns;
+        }
+        fclose(file);
+        snprintf(path, sizeof(path), "/proc/self/task/%s/stat", entry->d_name);
+        file = fopen(path, "r");
+        if (file != NULL && fscanf(file, "%*d %*s %c", &state) == 1) {
+            *ret_asleep += state == 'S';
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+        ++*ret_threads;
+    }
+    closedir(directory);
+}
+
+void target_wait_still(void)
+{
+    uint64_t turns = 0, before;
+    unsigned still_count = 0, threads, asleep;
+
+    while (still_count < 10) {
+        before = turns;
+        target_sleep_ms(10);
+        count_turns(&turns, &threads, &asleep);
+        still_count = turns == before && asleep == threads ? still_count + 1 : 0;
+    }
+}
+
+/* Until bytes have come and all of them have been read. */
+void target_wait_read(int fd)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+    int count = 1;
+
+    while (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+           info.tcpi_bytes_received == 0 || ioctl(fd, FIONREAD, &count) != 0 || count > 0) {
+        target_sleep_ms(1);
+    }
+}
+
+/* Until so much lies unread that no more comes. */
+void target_wait_full(int fd)
+{
+    unsigned still_count = 0;
+    int count = 0, before;
+
+    while (still_count < 30) {
+        before = count;
+        target_sleep_ms(10);
+        still_count = ioctl(fd, FIONREAD, &count) == 0 && count > 65536 && count == before
+                          ? still_count + 1
+                          : 0;
+    }
+}
+
+/* Until what was sent has been sent again. */
+void target_wait_retransmit(int fd)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+
+    do {
+        target_sleep_ms(1);
+    } while (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+             info.tcpi_retransmits == 0);
+}
+
 void target_wait_closed(int fd)
 {
     struct tcp_info info;
@@ -205,7 +311,7 @@ void target_wait_closed(int fd)
     do {
         target_sleep_ms(1);
     } while (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-             info.tcpi_state != TCP_CLOSE_WAIT);
+             info.tcpi_state != TARGET_CLOSE_WAIT);
 }
 
 int target_epoll(void)

@@ -44,6 +44,10 @@ void target_wait_closed(int fd);   /* until the peer has closed */
 int target_epoll(void);
 void target_watch(int epoll, int fd, uint32_t events);
 void target_thread(void *(*run)(void *arg), void *arg, const char *name);
+void target_wait_still(void); /* until no other thread has run for a while */
+void target_wait_read(int fd);
+void target_wait_full(int fd);
+void target_wait_retransmit(int fd);
 void target_ready(void);                           /* tell the tester */
 __attribute__((noreturn)) void target_stand(void); /* wait in a futex for ever */
 void target_sleep_ms(uint64_t ms);

@@ -172,8 +172,11 @@ static void nested_polled(void)
 
 /* ---- busy ---- */
 
+static _Atomic bool is_in_user_code;
+
 __attribute__((noinline)) static void user_code_sleeps(void)
 {
+    is_in_user_code = true;
     target_sleep_ms(3600000);
     __asm__ volatile(""); /* no tail call: the name is looked for on the stack */
 }
@@ -187,6 +190,7 @@ static void read_then_block(struct scene *scene)
 
 __attribute__((noinline)) static void user_code_spins(void)
 {
+    is_in_user_code = true;
     for (volatile uint64_t i = 0;; i++) {
         /* for ever */
     }
@@ -206,30 +210,45 @@ static void read_then_pause(struct scene *scene)
     target_sleep_ms(100);
 }
 
-static void run_busy(void (*on_event)(struct scene *scene))
+static struct scene *run_busy(void (*on_event)(struct scene *scene))
 {
     struct scene *scene = scene_new(SERVER_ANSWERS);
 
     scene->on_event = on_event;
     target_thread(run_loop_thread, scene, "loop");
     target_send_request(scene->fd);
-    target_sleep_ms(100);
+    return scene;
+}
+
+/* Stands when the loop's thread is where it will stay, and, with `waits_unread`, an answer lies
+ * there. */
+static void run_stuck(void (*on_event)(struct scene *scene), bool waits_unread)
+{
+    struct scene *scene = run_busy(on_event);
+
+    while (!is_in_user_code) {
+        target_sleep_ms(1);
+    }
+    if (waits_unread) {
+        target_wait_unread(scene->fd);
+    }
     target_ready();
 }
 
 static void busy_owner(void)
 {
-    run_busy(read_then_block);
+    run_stuck(read_then_block, true);
 }
 
 static void busy_owner_spins(void)
 {
-    run_busy(read_then_spin);
+    run_stuck(read_then_spin, true);
 }
 
 static void busy_owner_ok(void)
 {
-    run_busy(read_then_pause);
+    (void)run_busy(read_then_pause);
+    target_ready();
 }
 
 /* The loop blocks and nothing has come for it yet: the kernel holds no trace. */
@@ -241,7 +260,7 @@ static void block_silently(struct scene *scene)
 
 static void workers_blocked(void)
 {
-    run_busy(block_silently);
+    run_stuck(block_silently, false);
 }
 
 static void pause_silently(struct scene *scene)
@@ -253,7 +272,8 @@ static void pause_silently(struct scene *scene)
 
 static void workers_blocked_ok(void)
 {
-    run_busy(pause_silently);
+    (void)run_busy(pause_silently);
+    target_ready();
 }
 
 /* ---- waiting for itself ---- */
@@ -264,6 +284,7 @@ static uint64_t answers_given, answers_wanted;
 
 __attribute__((noinline)) static void wait_for_answer(void)
 {
+    is_in_user_code = true;
     pthread_mutex_lock(&answer_mutex);
     answers_wanted++;
     while (answers_given < answers_wanted) {
@@ -282,7 +303,7 @@ static void read_then_wait(struct scene *scene)
 
 static void self_wait(void)
 {
-    run_busy(read_then_wait);
+    run_stuck(read_then_wait, true);
 }
 
 static void *answer_soon(void *arg)
@@ -300,7 +321,8 @@ static void *answer_soon(void *arg)
 static void self_wait_ok(void)
 {
     target_thread(answer_soon, NULL, "helper");
-    run_busy(read_then_wait);
+    (void)run_busy(read_then_wait);
+    target_ready();
 }
 
 static void *answer_never(void *arg)
@@ -313,7 +335,7 @@ static void *answer_never(void *arg)
 static void waits_for_helper(void)
 {
     target_thread(answer_never, NULL, "helper");
-    run_busy(read_then_wait);
+    run_stuck(read_then_wait, true);
 }
 
 /* A handler of a server asks its own server, synchronously. */

@@ -151,7 +151,7 @@ static void back_pressure(void)
     reader->read_max = 300000;
     target_thread(run_reader, reader, "loop");
     target_send_request(reader->fd);
-    target_sleep_ms(500);
+    target_wait_full(reader->fd);
     target_ready();
 }
 
@@ -209,6 +209,7 @@ static void peer_second(void)
 
     target_thread(run_reader, reader, "loop");
     target_send_request(reader->fd);
+    target_wait_read(reader->fd);
     target_sleep_ms(200);
     target_send_request(reader->fd);
     target_ready();
@@ -289,10 +290,10 @@ static void network_lost(void)
     reader = reader_new(SERVER_ANSWERS, EPOLLIN);
     target_thread(run_reader, reader, "loop");
     target_send_request(reader->fd);
-    target_sleep_ms(50);
+    target_wait_read(reader->fd);
     set_loopback(false);
     target_send_request(reader->fd);
-    target_sleep_ms(500);
+    target_wait_retransmit(reader->fd);
     target_ready();
 }
 

@@ -33,7 +33,7 @@ static void lock_cycle(void)
     pthread_barrier_init(&both_hold_one, NULL, 2);
     target_thread(lock_crosswise, NULL, "locker-a");
     target_thread(lock_crosswise, &both_hold_one, "locker-b");
-    target_sleep_ms(100);
+    target_wait_still();
     target_ready();
 }
 
@@ -48,7 +48,7 @@ static void *lock_twice(void *arg)
 static void lock_self(void)
 {
     target_thread(lock_twice, NULL, "locker");
-    target_sleep_ms(100);
+    target_wait_still();
     target_ready();
 }
 
@@ -81,18 +81,19 @@ static void run_lock_orphan(void *unlocks)
     }
     pthread_join(owner, NULL);
     target_thread(lock_now_and_then, NULL, "heir");
-    target_sleep_ms(100);
-    target_ready();
 }
 
 static void lock_orphan(void)
 {
     run_lock_orphan(NULL);
+    target_wait_still();
+    target_ready();
 }
 
 static void lock_orphan_ok(void)
 {
     run_lock_orphan(locks);
+    target_ready();
 }
 
 /* Much contention, one order, always progress. */
