@@ -22,6 +22,7 @@ static inline void sys_point_here(void)
 }
 
 /* As the C library has them, each after a point. */
+#undef atomic_init
 #undef atomic_load
 #undef atomic_load_explicit
 #undef atomic_store
@@ -50,6 +51,13 @@ static inline void sys_point_here(void)
 #define POINT_DO(name, ...) (sys_point_here(), POINT_##name(__VA_ARGS__))
 #define POINT_CAS(ptr, expected, desired, success, failure)                                        \
     (sys_point_here(), __atomic_compare_exchange_n(ptr, expected, desired, false, success, failure))
+#endif
+
+/* No point: nobody else knows of it yet. (Some compilers' own is a store, and would be one.) */
+#if defined(__clang__)
+#define atomic_init(ptr, value) __c11_atomic_init(ptr, value)
+#else
+#define atomic_init(ptr, value) __atomic_store_n(ptr, value, __ATOMIC_RELAXED)
 #endif
 
 #define atomic_load(ptr)                             POINT_DO(load, ptr, __ATOMIC_SEQ_CST)

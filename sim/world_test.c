@@ -273,7 +273,7 @@ TEST(each_thread_has_a_record_of_its_own_and_is_told_when_it_ends)
 
 /* ---- ends that are none ---- */
 
-static void lock_and_wait(void *arg)
+static void lock_and_wait(void *arg) IL_NO_TSA
 {
     struct count *count = arg;
 
