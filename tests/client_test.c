@@ -28,8 +28,9 @@ static void server_start(void)
     struct lab_server_tls tls = { 0 };
     struct lab_server_options options = { .tls = &tls };
 
-    lab_authority_free(authority);
-    CHECK_OK(lab_authority_new("Test CA", &authority, &err));
+    if (authority == NULL) { /* one for the test: what is left behind is counted */
+        CHECK_OK(lab_authority_new("Test CA", &authority, &err));
+    }
     CHECK_OK(lab_authority_issue(authority, &usual, &certificate, &err));
     tls.certificate_pem = certificate.pem;
     tls.key_pem = certificate.key_pem;

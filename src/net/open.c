@@ -108,6 +108,7 @@ static enum il_code handshake_start(struct opening *opening, struct stream *stre
         return code;
     }
     handshake->stream = *stream;
+    il_assert_on_loop(opening->loop);
     loop_guest_add(opening->loop, &handshake->guest);
     *ret_handshake = handshake;
     return IL_OK;
