@@ -77,6 +77,7 @@ static enum il_code actor_init(struct actor *actor, enum il_runtime_kind kind,
     options.kind = kind;
     options.name = actor->name;
     options.worker_count = worker_count;
+    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
     actor->has_order = stage_event_new();
     actor->is_done = stage_event_new();
     actor->is_driving = stage_event_new();

@@ -23,6 +23,7 @@ static enum il_code single_open(struct world *world, struct il_error *err)
 
     world_client_options(world, NULL, &client_options);
     options.worker_count = OWNER_WORKERS;
+    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
     options.client = &client_options;
     code = il_single_new(&options, &single, err);
     if (code == IL_OK) {
@@ -91,6 +92,7 @@ static enum il_code owner_new(struct owner **ret_owner, struct il_error *err)
     }
     options.name = "owner";
     options.worker_count = OWNER_WORKERS;
+    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
     code = il_runtime_new(&options, &owner->runtime, err);
     if (code != IL_OK) {
         free(owner);

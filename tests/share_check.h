@@ -194,6 +194,8 @@ static inline struct il_runtime *check_new_named(enum il_runtime_kind kind, cons
     options.kind = kind;
     options.worker_count = kind == IL_RUNTIME_MULTI_THREAD ? 1 : 0;
     options.name = name;
+    /* an owner that is busy stays busy, and is not helped */
+    options.hand_over_after_ms = IL_FOREVER;
     CHECK_OK(il_runtime_new(&options, &runtime, &err));
     return runtime;
 }

@@ -66,6 +66,7 @@ struct il_single_options {
     unsigned worker_count; /* threads of the runtime; one per processor */
     uint32_t requests_max; /* handed over and not finished at once; 10,000 */
     const struct il_client_options *client;
+    uint64_t hand_over_after_ms; /* of the runtime: see il_runtime_options; 10 */
 };
 
 #define IL_SINGLE_OPTIONS_INIT                                                                     \

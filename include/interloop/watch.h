@@ -96,6 +96,10 @@ struct il_watch_loop {
     uint32_t task_count;
     uint64_t turn_count;      /* grows while the loop makes progress */
     uint64_t take_over_count; /* how often another thread had to take it from a stuck one */
+    bool is_handed_over;      /* a spare thread stands in for its own */
+    uint32_t away_task_count; /* tasks in user code that lost the loop, and have not come back */
+    uint64_t stuck_ns_total;  /* in user code that lost it, and has come back */
+    uint64_t stuck_ns_max;
 };
 
 /* Every loop of the process. As il_watch_requests. Thread: any. Since 0.1. */
@@ -111,6 +115,18 @@ struct il_watch_totals {
 
 /* Thread: any. Since 0.1. */
 IL_API void il_watch_totals(struct il_watch_totals *ret_totals);
+
+/* The threads of the whole process that stand in for stuck ones, and those of il_spawn_blocking. */
+struct il_watch_threads {
+    uint64_t hand_over_count; /* since the process began, as the two below */
+    uint64_t announced_count; /* of those, by il_block_in_place */
+    uint64_t refused_count;   /* stuck code for which there was no spare thread at first */
+    uint32_t spare_count, spare_busy_count, spare_count_max;
+    uint32_t blocking_count, blocking_busy_count, blocking_count_max, blocking_queued_count;
+};
+
+/* Thread: any. Since 0.1. */
+IL_API void il_watch_threads(struct il_watch_threads *ret_threads);
 
 #ifdef __cplusplus
 }

@@ -194,5 +194,6 @@ static inline void il_list_splice(struct il_list *to, struct il_list *from)
 /* ---- log hook: the library never prints; who wants to hear sets a hook (interloop/log.h) ---- */
 
 void il_log_event(const char *format, ...) IL_PRINTF(1, 2);
+bool il_log_is_on(void);
 
 #endif

@@ -14,6 +14,11 @@ void il_set_log(il_log_fn *log, void *arg)
     atomic_store(&log_hook, log);
 }
 
+bool il_log_is_on(void)
+{
+    return atomic_load(&log_hook) != NULL;
+}
+
 void il_log_event(const char *format, ...)
 {
     il_log_fn *hook = atomic_load(&log_hook);

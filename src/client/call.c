@@ -706,7 +706,8 @@ static enum loop_result call_deliver(struct il_loop *loop, struct job *job)
     enum loop_result result;
 
     rt_call_ends(loop);
-    result = rt_run_callback(loop, call_invoke_on_done, call);
+    result = rt_run_callback(loop, call_invoke_on_done, call,
+                             (void (*)(void))call->on_done);
     call_unref(call);
     return result;
 }

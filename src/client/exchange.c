@@ -154,7 +154,8 @@ static enum loop_result exchange_on_source_job(struct il_loop *loop, struct job 
         return LOOP_HELD;
     }
     call->supply_size = 0;
-    return rt_run_callback(loop, exchange_call_source, call);
+    return rt_run_callback(loop, exchange_call_source, call,
+                           (void (*)(void))call->request->source);
 }
 
 /* Have the source asked for more: by the party that waits, or in a job. */

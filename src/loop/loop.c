@@ -162,15 +162,30 @@ void loop_for_each(void (*visit)(struct il_loop *loop, void *arg), void *arg)
 
 /* ---- holding ---- */
 
-static uint64_t hold_word(enum loop_hold_state state)
+/* The hold: from the top, 30 bits that count the stays in user code, 32 bits for the number of the
+ * thread, 2 bits for the state. The count stays when the holder changes, so that a word comes again
+ * after 2^30 stays only. */
+#define HOLD_STAY_ONE   (UINT64_C(1) << 34)
+#define HOLD_STAY_MASK  (~UINT64_C(0) << 34)
+#define HOLD_STATE_MASK UINT64_C(3)
+
+static uint64_t hold_word(uint64_t stay, enum loop_hold_state state)
 {
-    return ((uint64_t)sys_thread_self()->number << 2) | (uint64_t)state;
+    return (stay & HOLD_STAY_MASK) | ((uint64_t)sys_thread_self()->number << 2) | (uint64_t)state;
 }
 
+static uint64_t hold_word_free(uint64_t stay, enum loop_hold_state state)
+{
+    return (stay & HOLD_STAY_MASK) | (uint64_t)state;
+}
+
+/* By the holder alone, so that counting needs no locked instruction. */
 static void loop_note(struct il_loop *loop, uint64_t now_ns)
 {
+    uint64_t count = atomic_load_explicit(&loop->shared.turn_count, memory_order_relaxed);
+
     atomic_store_explicit(&loop->shared.since_ns, now_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&loop->shared.turn_count, 1, memory_order_relaxed);
+    atomic_store_explicit(&loop->shared.turn_count, count + 1, memory_order_relaxed);
 }
 
 static void loop_on_held(struct il_loop *loop)
@@ -180,18 +195,35 @@ static void loop_on_held(struct il_loop *loop)
     loop_note(loop, loop->held.now_ns);
     atomic_store_explicit(&loop->shared.holder_kernel_id, sys_thread_self()->kernel_id,
                           memory_order_relaxed);
-    atomic_store_explicit(&loop->shared.wake, LOOP_AWAKE, memory_order_relaxed);
+    if (loop->on_awake == NULL) {
+        atomic_store_explicit(&loop->shared.wake, LOOP_AWAKE, memory_order_relaxed);
+    } else {
+        atomic_store(&loop->shared.wake, LOOP_AWAKE);
+        loop->on_awake(loop);
+    }
 }
 
 bool loop_try_hold(struct il_loop *loop)
 {
-    uint64_t word = LOOP_FREE;
+    uint64_t word = atomic_load(&loop->shared.hold);
 
-    if (!atomic_compare_exchange_strong(&loop->shared.hold, &word, hold_word(LOOP_HELD_IN_LIB))) {
+    if ((word & HOLD_STATE_MASK) != LOOP_FREE ||
+        !atomic_compare_exchange_strong(&loop->shared.hold, &word,
+                                        hold_word(word, LOOP_HELD_IN_LIB))) {
         return false;
     }
     loop_on_held(loop);
     return true;
+}
+
+/* Who waits for the loop may have to wake it first: a stand-in that sleeps lets go of it when
+ * somebody wants it. It writes `is_stood_in` before it looks at the counts, we write the counts
+ * first. */
+static void loop_call_stand_in(struct il_loop *loop)
+{
+    if (atomic_load(&loop->shared.is_stood_in) || atomic_load(&loop->shared.claim_count) > 0) {
+        loop_wake(loop);
+    }
 }
 
 bool loop_hold_until(struct il_loop *loop, uint64_t deadline_ns)
@@ -203,6 +235,7 @@ bool loop_hold_until(struct il_loop *loop, uint64_t deadline_ns)
     }
     sys_mutex_lock(&loop->locked.mutex);
     atomic_fetch_add(&loop->shared.hold_waiter_count, 1);
+    loop_call_stand_in(loop);
     while (!(is_held = loop_try_hold(loop))) {
         if (!sys_cond_wait_until(&loop->locked.hold_freed, &loop->locked.mutex, deadline_ns)) {
             is_held = loop_try_hold(loop);
@@ -220,6 +253,7 @@ bool loop_hold_unless(struct il_loop *loop, bool (*is_done)(void *arg), void *ar
 
     sys_mutex_lock(&loop->locked.mutex);
     atomic_fetch_add(&loop->shared.hold_waiter_count, 1);
+    loop_call_stand_in(loop);
     while (!is_done(arg) && !(is_held = loop_try_hold(loop))) {
         (void)sys_cond_wait_until(&loop->locked.hold_freed, &loop->locked.mutex, SYS_FOREVER);
     }
@@ -241,10 +275,13 @@ static void loop_mail_check_on_sleep(struct il_loop *loop);
 
 void loop_release(struct il_loop *loop)
 {
+    uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);
+
     il_assert(loop_is_held_by_me(loop));
     loop_note(loop, sys_now_ns());
+    atomic_store_explicit(&loop->shared.is_stood_in, false, memory_order_relaxed);
     loop_mail_check_on_sleep(loop);
-    atomic_store(&loop->shared.hold, LOOP_FREE);
+    atomic_store(&loop->shared.hold, hold_word_free(word, LOOP_FREE));
     loop_hold_recheck(loop);
 }
 
@@ -252,44 +289,38 @@ void loop_enter_user(struct il_loop *loop)
 {
     uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);
 
-    il_assert((word & 3) == LOOP_HELD_IN_LIB);
+    il_assert((word & HOLD_STATE_MASK) == LOOP_HELD_IN_LIB);
     loop_note(loop, loop->held.now_ns);
     /* release: whoever takes over sees the loop as we leave it */
-    atomic_store_explicit(&loop->shared.hold, (word & ~(uint64_t)3) | LOOP_HELD_IN_USER,
+    atomic_store_explicit(&loop->shared.hold,
+                          word + HOLD_STAY_ONE - LOOP_HELD_IN_LIB + LOOP_HELD_IN_USER,
                           memory_order_release);
 }
 
 enum loop_result loop_leave_user(struct il_loop *loop)
 {
-    uint64_t word = hold_word(LOOP_HELD_IN_USER);
+    uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);
 
-    if (!atomic_compare_exchange_strong(&loop->shared.hold, &word, hold_word(LOOP_HELD_IN_LIB))) {
+    if (word != hold_word(word, LOOP_HELD_IN_USER) ||
+        !atomic_compare_exchange_strong(&loop->shared.hold, &word,
+                                        word - LOOP_HELD_IN_USER + LOOP_HELD_IN_LIB)) {
         return LOOP_LOST;
     }
     return LOOP_HELD;
 }
 
-bool loop_try_take_over(struct il_loop *loop)
+bool loop_is_in_user_here(const struct il_loop *loop)
 {
-    uint64_t word = atomic_load(&loop->shared.hold);
+    uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);
 
-    il_assert((word >> 2) != sys_thread_self()->number);
-    if ((word & 3) != LOOP_HELD_IN_USER ||
-        !atomic_compare_exchange_strong(&loop->shared.hold, &word, hold_word(LOOP_HELD_IN_LIB))) {
-        return false;
-    }
-    atomic_fetch_add(&loop->shared.take_over_count, 1);
-    if (IL_MUTANT(TAKE_OVER_JOBS)) {
-        queue_init(&loop->held.ready);
-    }
-    loop_on_held(loop);
-    return true;
+    return word == hold_word(word, LOOP_HELD_IN_USER);
 }
 
 bool loop_is_held_by_me(const struct il_loop *loop)
 {
-    return atomic_load_explicit(&loop->shared.hold, memory_order_relaxed) ==
-           hold_word(LOOP_HELD_IN_LIB);
+    uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);
+
+    return word == hold_word(word, LOOP_HELD_IN_LIB);
 }
 
 void il_assert_on_loop(const struct il_loop *loop)
@@ -299,9 +330,112 @@ void il_assert_on_loop(const struct il_loop *loop)
 
         (void)snprintf(text, sizeof(text), "thread %u touches loop '%s', which thread %u holds",
                        sys_thread_self()->number, loop->name,
-                       (unsigned)(atomic_load(&loop->shared.hold) >> 2));
+                       (unsigned)(loop_hold_word(loop) >> 2));
         il_assert_failed(text, __FILE__, __LINE__, __func__);
     }
+}
+
+bool loop_has_ended(const struct il_loop *loop)
+{
+    return loop_hold_state(loop) == LOOP_ENDED;
+}
+
+/* ---- taking over, and coming back ---- */
+
+bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stand_in)
+{
+    il_assert((word & HOLD_STATE_MASK) == LOOP_HELD_IN_USER);
+    il_assert(word != hold_word(word, LOOP_HELD_IN_USER)); /* not from ourselves */
+    if (!atomic_compare_exchange_strong(&loop->shared.hold, &word,
+                                        hold_word(word, LOOP_HELD_IN_LIB))) {
+        return false;
+    }
+    *ret_from_stand_in = atomic_load_explicit(&loop->shared.is_stood_in, memory_order_relaxed);
+    if (!*ret_from_stand_in) {
+        atomic_fetch_add(&loop->shared.absent_count, 1);
+        atomic_store(&loop->shared.is_stood_in, true);
+    }
+    atomic_fetch_add(&loop->shared.take_over_count, 1);
+    if (IL_MUTANT(TAKE_OVER_JOBS)) {
+        queue_init(&loop->held.ready);
+    }
+    loop_on_held(loop);
+    return true;
+}
+
+bool loop_try_stand_in(struct il_loop *loop)
+{
+    if (!loop_try_hold(loop)) {
+        return false;
+    }
+    atomic_store(&loop->shared.is_stood_in, true);
+    return true;
+}
+
+bool loop_wants_stand_in(struct il_loop *loop)
+{
+    if (loop->has_worker && atomic_load(&loop->shared.pin_count) > 0) {
+        return true; /* a task has been promised that it stays on this thread */
+    }
+    return atomic_load(&loop->shared.absent_count) > 0 &&
+           atomic_load(&loop->shared.hold_waiter_count) == 0 &&
+           atomic_load(&loop->shared.claim_count) == 0;
+}
+
+void loop_own_is_back(struct il_loop *loop)
+{
+    atomic_fetch_sub(&loop->shared.absent_count, 1);
+    loop_call_stand_in(loop);
+}
+
+bool loop_own_is_absent(struct il_loop *loop)
+{
+    bool is_absent;
+
+    sys_mutex_lock(&loop->locked.mutex); /* not in the middle of a claim */
+    is_absent = atomic_load(&loop->shared.absent_count) > 0;
+    sys_mutex_unlock(&loop->locked.mutex);
+    return is_absent;
+}
+
+bool loop_claim(struct il_loop *loop, bool is_stand_in)
+{
+    int32_t own_count = is_stand_in ? 0 : 1;
+    bool is_held = false;
+
+    sys_mutex_lock(&loop->locked.mutex);
+    atomic_fetch_sub(&loop->shared.absent_count, own_count);
+    atomic_fetch_add(&loop->shared.claim_count, 1);
+    loop_wake(loop);
+    atomic_fetch_add(&loop->shared.hold_waiter_count, 1);
+    while (!loop_has_ended(loop) && !(is_held = loop_try_hold(loop))) {
+        (void)sys_cond_wait_until(&loop->locked.hold_freed, &loop->locked.mutex, SYS_FOREVER);
+    }
+    atomic_fetch_sub(&loop->shared.hold_waiter_count, 1);
+    atomic_fetch_sub(&loop->shared.claim_count, 1);
+    if (is_held) {
+        atomic_store(&loop->shared.is_stood_in, is_stand_in);
+    } else {
+        atomic_fetch_add(&loop->shared.absent_count, own_count); /* still in its callback */
+    }
+    sys_mutex_unlock(&loop->locked.mutex);
+    return is_held;
+}
+
+bool loop_lend(struct il_loop *loop)
+{
+    bool is_held = false;
+
+    il_assert_on_loop(loop);
+    loop_release(loop);
+    sys_mutex_lock(&loop->locked.mutex);
+    atomic_fetch_add(&loop->shared.hold_waiter_count, 1);
+    while (!loop_has_ended(loop) && (loop_is_claimed(loop) || !(is_held = loop_try_hold(loop)))) {
+        (void)sys_cond_wait_until(&loop->locked.hold_freed, &loop->locked.mutex, SYS_FOREVER);
+    }
+    atomic_fetch_sub(&loop->shared.hold_waiter_count, 1);
+    sys_mutex_unlock(&loop->locked.mutex);
+    return is_held;
 }
 
 /* ---- mailbox ---- */
@@ -337,14 +471,22 @@ void loop_wake(struct il_loop *loop)
     }
 }
 
-/* Say that from now on a wake-up is needed, and post it ourselves if mail has come meanwhile. */
+/* Does somebody want the loop whom its present holder must let have it? */
+static bool loop_is_wanted(struct il_loop *loop)
+{
+    return loop_is_claimed(loop) ||
+           (atomic_load(&loop->shared.is_stood_in) && !loop_wants_stand_in(loop));
+}
+
+/* Say that from now on a wake-up is needed, and post it ourselves if there is a reason to wake
+ * already: mail, or somebody who wants the loop. */
 static void loop_mail_check_on_sleep(struct il_loop *loop)
 {
     atomic_store(&loop->shared.wake, LOOP_ASLEEP);
     if (IL_MUTANT(LOST_WAKE)) {
         return;
     }
-    if (atomic_load(&loop->shared.mail) != NULL) {
+    if (atomic_load(&loop->shared.mail) != NULL || loop_is_wanted(loop)) {
         loop_wake(loop);
     }
 }
@@ -431,6 +573,9 @@ static void loop_poll(struct il_loop *loop, uint64_t deadline_ns)
     if (timeout_ns > 0) {
         atomic_store(&loop->shared.wake, LOOP_AWAKE);
         atomic_store_explicit(&loop->shared.is_polling, false, memory_order_relaxed);
+        if (loop->on_awake != NULL) {
+            loop->on_awake(loop);
+        }
     }
     il_assert(count >= 0);
     loop->held.has_polled = true;
@@ -474,14 +619,14 @@ bool loop_has_just_polled(const struct il_loop *loop)
 
 /* ---- guests and the end ---- */
 
-static bool loop_has_ended(void *arg)
+static bool loop_is_over(void *arg)
 {
-    return loop_hold_state(arg) == LOOP_ENDED;
+    return loop_has_ended(arg);
 }
 
 void loop_wait_ended(struct il_loop *loop)
 {
-    il_assert(!loop_hold_unless(loop, loop_has_ended, loop));
+    il_assert(!loop_hold_unless(loop, loop_is_over, loop));
 }
 
 void loop_guest_add(struct il_loop *loop, struct loop_guest *guest)
@@ -533,6 +678,8 @@ void loop_end(struct il_loop *loop)
     il_free(loop->held.scratch);
     loop->held.scratch = NULL;
     loop_note(loop, sys_now_ns());
-    atomic_store(&loop->shared.hold, LOOP_ENDED);
+    atomic_store(&loop->shared.hold,
+                 hold_word_free(atomic_load_explicit(&loop->shared.hold, memory_order_relaxed),
+                                LOOP_ENDED));
     loop_hold_recheck(loop);
 }

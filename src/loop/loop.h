@@ -1,23 +1,17 @@
 /* loop.h: one event loop: poller, timers, jobs, mailbox, and who holds it.
  *
  * At any moment at most one thread *holds* a loop; only that thread touches its state. The one way
- * in from elsewhere is loop_post. Holding is one atomic word, the *hold*:
+ * in from elsewhere is loop_post. Holding is one atomic word, the *hold*: a state, the number of
+ * the thread, and the number of its stay in user code. While the holder runs the library (LIB)
+ * nobody can take the loop from it. Around user code (a task, a callback) it passes the gate:
+ * loop_enter_user before, loop_leave_user after. In between (USER) another thread may take the loop
+ * over; the old holder finds out when loop_leave_user says no, and must then let go of everything
+ * without touching the loop again. That is why all work in progress (the batch of events, the run
+ * queue) is kept in the loop and not on its holder's stack, and why user code runs only from jobs,
+ * at the top of a turn, never from inside a timer or an event.
  *
- *                 loop_try_hold                 loop_enter_user
- *         +-----------------------> LIB(me) ----------------------> USER(me)
- *       FREE                        ^   ^  <----------------------     |
- *         <-------------------------+   |      loop_leave_user         |
- *                 loop_release          |                              |
- *                                    LIB(other) <----------------------+
- *                                            loop_try_take_over, by another thread
- *
- * While the holder runs the library (LIB) nobody can take the loop from it. Around user code (a
- * task, a callback) it passes the gate: loop_enter_user before, loop_leave_user after. In between,
- * another thread may take the loop over; the old holder finds out when loop_leave_user says no, and
- * must then let go of everything without touching the loop again. That is why all work in progress
- * (the batch of events, the run queue) is kept in the loop and not on its holder's stack, and why
- * user code runs only from jobs, at the top of a turn, never from inside a timer or an event.
- * When a loop ends, its last holder leaves the word at ENDED.
+ * Who takes a loop over and when, and why nothing is lost by it, stands in rt/handover.h, with the
+ * picture of the word's states.
  *
  * Layers above add their own things to a loop as *jobs* (run once, soon, in order) and *guests*
  * (told when the loop ends). */
@@ -74,6 +68,8 @@ struct IL_CAPABILITY("loop") il_loop {
     struct poller *poller;
     void *owner;         /* the runtime or the thread that the loop belongs to */
     bool is_thread_loop; /* driven only while its thread waits in the library */
+    bool has_worker;     /* a thread of the runtime's drives it all the time */
+    void (*on_awake)(struct il_loop *loop); /* the owner's: it slept, or nobody held it; or NULL */
 
     struct { /* the holder only */
         struct timers timers;
@@ -88,10 +84,14 @@ struct IL_CAPABILITY("loop") il_loop {
         bool is_ending;   /* loop_end is under way: nobody may take over, user code runs in place */
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
         void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
+
+        /* the user code that runs or ran last, for who takes the loop over: src/rt's */
+        void *user_task;           /* NULL: a callback */
+        void (*user_function)(void); /* NULL: not known */
     } held;
 
     struct {                        /* any thread */
-        _Atomic uint64_t hold;      /* thread number << 2 | enum loop_hold_state */
+        _Atomic uint64_t hold;      /* see hold_word() */
         _Atomic(struct job *) mail; /* newest first; LOOP_MAIL_SEALED when the loop has ended */
         _Atomic int wake;           /* enum loop_wake */
         _Atomic uint32_t ref_count;
@@ -103,7 +103,16 @@ struct IL_CAPABILITY("loop") il_loop {
         _Atomic uint64_t turn_count; /* grows while the loop makes progress */
         _Atomic bool is_polling;
         _Atomic int holder_kernel_id; /* thread that holds the loop, or held it last */
+
+        /* the hand-over, see rt/handover.h */
+        _Atomic bool is_stood_in;     /* the holder is a stand-in; written by the holder */
+        _Atomic int32_t absent_count; /* own threads that lost the loop and have not come back */
+        _Atomic uint32_t claim_count; /* callbacks that lost the loop and need it to go on */
+        _Atomic uint32_t pin_count;   /* tasks that keep the loop on its thread */
         _Atomic uint64_t take_over_count;
+        _Atomic uint64_t announced_count; /* of those, by il_block_in_place */
+        _Atomic uint64_t stuck_ns_total;  /* of those who have come back */
+        _Atomic uint64_t stuck_ns_max;
     } shared;
 
     struct { /* any thread, with mutex held */
@@ -162,18 +171,63 @@ void loop_hold_recheck(struct il_loop *loop);
 void loop_enter_user(struct il_loop *loop);
 enum loop_result loop_leave_user(struct il_loop *loop);
 
-/* Take the loop from a holder that is in user code; the taker then holds it. False when the holder
- * is not in user code. Thread: any that does not hold it. */
-bool loop_try_take_over(struct il_loop *loop);
+/* The word as it is: the same word seen twice, in state LOOP_HELD_IN_USER, means that the same
+ * thread is in the same stay in user code. Thread: any. */
+static inline uint64_t loop_hold_word(const struct il_loop *loop)
+{
+    return atomic_load(&loop->shared.hold);
+}
+
+static inline enum loop_hold_state loop_hold_word_state(uint64_t word)
+{
+    return (enum loop_hold_state)(word & 3);
+}
+
+static inline enum loop_hold_state loop_hold_state(const struct il_loop *loop)
+{
+    return loop_hold_word_state(loop_hold_word(loop));
+}
+
+/* Does the calling thread hold the loop, and is it in user code? */
+bool loop_is_in_user_here(const struct il_loop *loop);
 
 /* Does the calling thread hold the loop, and is it in the library? */
 bool loop_is_held_by_me(const struct il_loop *loop);
 void il_assert_on_loop(const struct il_loop *loop) IL_NOW_ON(loop);
 
-static inline enum loop_hold_state loop_hold_state(const struct il_loop *loop)
+/* Has loop_end done its work? */
+bool loop_has_ended(const struct il_loop *loop);
+
+/* ---- taking over, and coming back: the parts that the hand-over is made of ---- */
+
+/* Take the loop from the holder whose stay in user code `word` names; the taker then holds it, as a
+ * stand-in. `ret_from_stand_in`: so was the one it was taken from. False when that stay is over.
+ * Thread: any that does not hold it. */
+bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stand_in);
+
+/* As loop_try_hold, as a stand-in. */
+bool loop_try_stand_in(struct il_loop *loop);
+
+/* Is there still a reason for a stand-in to hold the loop? Thread: the holder. */
+bool loop_wants_stand_in(struct il_loop *loop);
+
+/* One of the loop's own threads was told LOOP_LOST, has let go of everything, and is back. */
+void loop_own_is_back(struct il_loop *loop);
+
+/* Is one of them still away? */
+bool loop_own_is_absent(struct il_loop *loop);
+
+/* A callback that lost the loop needs it to go on: wait for it. Its thread is one of the loop's
+ * own, or a stand-in. False: the loop has ended; all is as before. */
+bool loop_claim(struct il_loop *loop, bool is_stand_in);
+
+/* Does such a callback wait? Then let it have the loop, and hold it again afterwards; false if it
+ * has ended meanwhile. Not while a task is pinned. Thread: the holder, on top of a turn. */
+static inline bool loop_is_claimed(const struct il_loop *loop)
 {
-    return (enum loop_hold_state)(atomic_load(&loop->shared.hold) & 3);
+    return atomic_load(&loop->shared.claim_count) > 0 && atomic_load(&loop->shared.pin_count) == 0;
 }
+bool loop_lend(struct il_loop *loop);
 
 /* ---- work ---- */
 

@@ -268,6 +268,18 @@ void party_hold_remove(struct party_hold *hold)
 
 /* ---- passing the gate ---- */
 
+/* The callback that this thread runs has lost its loop, and needs it. */
+static bool callback_come_back(struct rt_thread *thread)
+{
+    if (!loop_claim(thread->loop, thread->is_spare)) {
+        return false;
+    }
+    if (thread->is_spare) {
+        crew_count_away(&rt_spares, -1);
+    }
+    return true;
+}
+
 enum il_code rt_enter(struct rt_place *ret_place, bool callback_may, struct il_error *err)
 {
     struct rt_thread *thread = rt_thread();
@@ -290,8 +302,9 @@ enum il_code rt_enter(struct rt_place *ret_place, bool callback_may, struct il_e
                            "a callback on loop '%s' must not wait: it would stop the loop",
                            thread->loop->name);
         }
-        if (!thread->loop->held.is_ending && loop_leave_user(thread->loop) == LOOP_LOST) {
-            return il_fail(err, IL_EAGAIN, "loop '%s' was taken over meanwhile",
+        if (!thread->is_ungated && loop_leave_user(thread->loop) == LOOP_LOST &&
+            !callback_come_back(thread)) {
+            return il_fail(err, IL_ESHUTDOWN, "loop '%s', on which this callback runs, has ended",
                            thread->loop->name);
         }
         *ret_place = (struct rt_place){ NULL, thread->loop, rt_loop_runtime(thread->loop) };
@@ -315,7 +328,7 @@ enum il_code rt_enter_as_thread(struct rt_thread *thread, struct rt_place *ret_p
 void rt_leave(struct rt_place *place)
 {
     if (place->party == NULL) {
-        if (!place->loop->held.is_ending) {
+        if (!rt_thread()->is_ungated) {
             loop_enter_user(place->loop);
         }
     } else if (place->party->is_task) {
@@ -326,7 +339,25 @@ void rt_leave(struct rt_place *place)
     }
 }
 
-enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg)
+/* Between the gates: whoever drives the loop keeps it in memory, should it be taken over. */
+static enum loop_result callback_run_gated(struct il_loop *loop, void (*run)(void *arg), void *arg,
+                                           void (*function)(void))
+{
+    uint64_t began_ns = loop_now_ns(loop); /* of this turn: what was run before in it is included */
+
+    loop->held.user_task = NULL;
+    loop->held.user_function = function;
+    loop_enter_user(loop);
+    run(arg);
+    if (loop_leave_user(loop) == LOOP_HELD) {
+        return LOOP_HELD;
+    }
+    handover_tell_ended(loop, NULL, function, false, sys_now_ns() - began_ns);
+    return LOOP_LOST;
+}
+
+enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg,
+                                 void (*function)(void))
 {
     struct rt_thread *thread = rt_thread();
     struct il_loop *outer;
@@ -336,11 +367,13 @@ enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), v
     outer = thread->loop;
     thread->loop = loop;
     if (loop->held.is_ending) {
+        bool was_ungated = thread->is_ungated;
+
+        thread->is_ungated = true;
         run(arg);
+        thread->is_ungated = was_ungated;
     } else {
-        loop_enter_user(loop);
-        run(arg);
-        result = loop_leave_user(loop);
+        result = callback_run_gated(loop, run, arg, function);
     }
     thread->loop = outer;
     return result;

@@ -74,8 +74,8 @@ struct rt_place {
 };
 
 /* Pass the gate from user code into the library: hold the caller's loop (a task's own, a plain
- * thread's private one). IL_ESHUTDOWN: this task's runtime is gone. IL_EDEADLOCK: in a callback,
- * unless `callback_may` is set; then IL_EAGAIN if the callback's loop was taken over meanwhile.
+ * thread's private one); where it was taken over meanwhile, wait for it. IL_ESHUTDOWN: the runtime
+ * of this task or callback is gone. IL_EDEADLOCK: in a callback, unless `callback_may` is set.
  * Every success is paired with rt_leave. */
 enum il_code rt_enter(struct rt_place *ret_place, bool callback_may, struct il_error *err);
 void rt_leave(struct rt_place *place);
@@ -102,8 +102,10 @@ uint64_t rt_party_task_id(const struct party *party);
  * a reference. */
 void rt_party_describe(const struct party *party, char *text, size_t size);
 
-/* Run user code from a job: pass the gate out, call, and pass it back in. */
-enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg);
+/* Run user code from a job: pass the gate out, call, and pass it back in. `function` is the user's
+ * own, for reports; NULL if it is not known. */
+enum loop_result rt_run_callback(struct il_loop *loop, void (*run)(void *arg), void *arg,
+                                 void (*function)(void));
 
 /* ---- the runtime's record, for reports ---- */
 
@@ -143,6 +145,14 @@ struct rt_task_view {
 };
 void rt_for_each_task(struct il_loop *loop,
                       void (*visit)(const struct rt_task_view *task, void *arg), void *arg);
+
+/* Hand-overs, and the threads there are for them and for code that blocks; process-wide. */
+struct rt_hand_over_counts {
+    uint64_t hand_over_count, announced_count, refused_count;
+    unsigned spare_count, spare_busy_count, spare_count_max;
+    unsigned blocking_count, blocking_busy_count, blocking_count_max, blocking_queued_count;
+};
+void rt_hand_over_counts(struct rt_hand_over_counts *ret_counts);
 
 /* Live counts over the whole process: what must be zero when all is over. */
 struct rt_counts {

@@ -14,6 +14,8 @@
 #define RUNTIME_TASKS_DEFAULT 1000000
 #define RUNTIME_NAME_DEFAULT  "runtime"
 
+#define RUNTIME_HAND_OVER_MS_DEFAULT 10
+
 static _Atomic uint64_t runtime_live_count;
 
 /* ---- driving a loop ---- */
@@ -24,40 +26,73 @@ static bool loop_is_left(const struct rt_loop *home)
            atomic_load(&home->task_count) == atomic_load(&home->away_count);
 }
 
-static bool runtime_may_end(struct rt_loop *home)
+/* Those that are stuck get a grace; a loop that has none ends at once. */
+static bool runtime_has_waited(const struct rt_loop *home)
+{
+    return (atomic_load(&home->away_count) == 0 &&
+            atomic_load(&home->loop->shared.absent_count) <= 0) ||
+           sys_now_ns() - home->stop_ns >= RUNTIME_GRACE_NS;
+}
+
+bool runtime_try_end_loop(struct rt_loop *home)
 {
     il_assert_on_loop(home->loop);
-    return loop_is_left(home) && loop_try_seal(home->loop);
+    if (IL_LIKELY(!loop_is_left(home)) || !runtime_has_waited(home) ||
+        !loop_try_seal(home->loop)) {
+        return false;
+    }
+    stack_cache_deinit(&home->held.stacks);
+    loop_end(home->loop);
+    return true;
+}
+
+uint64_t runtime_turn_deadline_ns(const struct rt_loop *home)
+{
+    if (IL_LIKELY(!loop_is_left(home))) {
+        return IL_FOREVER; /* tasks that are to end are slept for */
+    }
+    /* a grace is slept out; what then still lies in the mailbox is not slept for */
+    return runtime_has_waited(home) ? 0 : home->stop_ns + RUNTIME_GRACE_NS;
 }
 
 /* Named so that a stack trace says what the thread is for. */
 IL_NOINLINE enum loop_result runtime_run_to_the_end(struct rt_loop *home)
 {
-    while (!runtime_may_end(home)) {
-        /* Tasks that are to end are slept for; what then still lies in the mailbox is not. */
-        if (loop_turn(home->loop, loop_is_left(home) ? 0 : IL_FOREVER) == LOOP_LOST) {
+    while (!runtime_try_end_loop(home)) {
+        if (loop_turn(home->loop, runtime_turn_deadline_ns(home)) == LOOP_LOST) {
+            return LOOP_LOST;
+        }
+        if (IL_UNLIKELY(loop_is_claimed(home->loop)) && !loop_lend(home->loop)) {
             return LOOP_LOST;
         }
     }
-    il_assert_on_loop(home->loop);
-    stack_cache_deinit(&home->held.stacks);
-    loop_end(home->loop);
     return LOOP_HELD;
 }
 
+static bool loop_is_over(void *arg)
+{
+    return loop_has_ended(arg);
+}
+
+/* While a stand-in has the loop the runtime may end, and be gone: only the loop is sure to stay. */
 static void worker_main(void *arg)
 {
     struct rt_loop *home = arg;
-    struct il_runtime *runtime = home->runtime;
-    struct rt_thread *thread = rt_thread();
+    struct il_loop *loop = loop_ref(home->loop);
+    bool has_ended = false;
     struct rt_drive drive;
 
-    il_assert(loop_try_hold(home->loop));
-    rt_drive_begin(&drive, thread, runtime);
-    if (runtime_run_to_the_end(home) == LOOP_HELD) {
-        runtime_note_loop_ended(home);
+    rt_drive_begin(&drive, rt_thread(), home->runtime);
+    while (!has_ended && loop_hold_unless(loop, loop_is_over, loop)) {
+        has_ended = runtime_run_to_the_end(home) == LOOP_HELD;
+        if (has_ended) {
+            runtime_note_loop_ended(home);
+        } else {
+            loop_own_is_back(loop);
+        }
     }
-    rt_drive_end(&drive); /* after LOOP_LOST the runtime may be gone */
+    rt_drive_end(&drive);
+    (void)loop_unref(loop);
 }
 
 void runtime_drive_until(struct rt_loop *home, bool (*is_done)(void *arg), void *arg)
@@ -65,17 +100,21 @@ void runtime_drive_until(struct rt_loop *home, bool (*is_done)(void *arg), void 
     struct rt_drive drive;
 
     while (!is_done(arg)) {
-        bool is_lost = false;
+        bool is_lost = false, has_ended = false;
 
         if (!loop_hold_unless(home->loop, is_done, arg)) {
             return;
         }
         rt_drive_begin(&drive, rt_thread(), home->runtime);
-        while (!is_lost && !is_done(arg)) {
+        while (!is_lost && !has_ended && !is_done(arg)) {
             is_lost = loop_turn(home->loop, IL_FOREVER) == LOOP_LOST;
+            has_ended = !is_lost && IL_UNLIKELY(loop_is_claimed(home->loop)) &&
+                        !loop_lend(home->loop); /* somebody shuts the runtime down */
         }
         rt_drive_end(&drive);
-        if (!is_lost) {
+        if (is_lost) {
+            loop_own_is_back(home->loop);
+        } else if (!has_ended) {
             il_assert_on_loop(home->loop);
             loop_release(home->loop);
         }
@@ -101,6 +140,15 @@ static enum il_code runtime_check_options(const struct il_runtime_options *optio
                        "il_runtime_options: worker_count %u is over the limit of %u",
                        options->worker_count, RUNTIME_WORKERS_MAX);
     }
+    if (options->kind == IL_RUNTIME_MULTI_THREAD && options->rescue) {
+        return il_fail(err, IL_EINVAL,
+                       "il_runtime_options: rescue is for current-thread runtimes; the loops of a "
+                       "multi-thread one are handed over in any case (hand_over_after_ms)");
+    }
+    if (options->rescue && options->is_pinned) {
+        return il_fail(err, IL_EINVAL,
+                       "il_runtime_options: rescue hands the loop over, is_pinned forbids it");
+    }
     if (options->kind == IL_RUNTIME_CURRENT_THREAD && options->worker_count > 1) {
         return il_fail(err, IL_EINVAL,
                        "il_runtime_options: a current-thread runtime has no workers, not %u",
@@ -116,6 +164,38 @@ static void runtime_before_sleep(struct il_loop *loop)
 
     /* when to come again is of no matter: a loop that sleeps on keeps a little memory */
     (void)stack_cache_trim(&home->held.stacks, loop->held.now_ns);
+}
+
+static void runtime_deinit_loop(struct rt_loop *home)
+{
+    il_assert(il_list_is_empty(&home->locked.tasks));
+    sys_mutex_deinit(&home->locked.mutex);
+    home->loop = loop_unref(home->loop);
+}
+
+/* A loop that never ran. */
+static void runtime_abandon_loop(struct rt_loop *home)
+{
+    il_assert(loop_try_hold(home->loop));
+    il_assert_on_loop(home->loop);
+    stack_cache_deinit(&home->held.stacks);
+    il_assert(loop_try_seal(home->loop));
+    loop_end(home->loop);
+    handover_forget(&home->seat);
+    runtime_deinit_loop(home);
+}
+
+/* How long user code may keep a thread of the runtime. */
+static uint64_t runtime_hand_over_after_ns(const struct il_runtime_options *options)
+{
+    uint64_t ms = options->hand_over_after_ms > 0 ? options->hand_over_after_ms
+                                                  : RUNTIME_HAND_OVER_MS_DEFAULT;
+
+    if (options->is_pinned || (options->kind == IL_RUNTIME_CURRENT_THREAD && !options->rescue) ||
+        ms > IL_FOREVER / LOOP_NS_PER_MS) {
+        return SYS_FOREVER;
+    }
+    return ms * LOOP_NS_PER_MS;
 }
 
 static enum il_code runtime_init_loop(struct il_runtime *runtime, unsigned index,
@@ -146,25 +226,17 @@ static enum il_code runtime_init_loop(struct il_runtime *runtime, unsigned index
         return code;
     }
     home->loop->held.before_sleep = runtime_before_sleep; /* before anybody can hold it */
-    return IL_OK;
-}
-
-static void runtime_deinit_loop(struct rt_loop *home)
-{
-    il_assert(il_list_is_empty(&home->locked.tasks));
-    sys_mutex_deinit(&home->locked.mutex);
-    home->loop = loop_unref(home->loop);
-}
-
-/* A loop that never ran. */
-static void runtime_abandon_loop(struct rt_loop *home)
-{
-    il_assert(loop_try_hold(home->loop));
-    il_assert_on_loop(home->loop);
-    stack_cache_deinit(&home->held.stacks);
-    il_assert(loop_try_seal(home->loop));
-    loop_end(home->loop);
-    runtime_deinit_loop(home);
+    home->loop->on_awake = handover_on_awake;
+    home->loop->has_worker = runtime->kind == IL_RUNTIME_MULTI_THREAD;
+    seat_init(&home->seat, home->loop, runtime->hand_over_after_ns, runtime->is_pinned);
+    if (runtime->hand_over_after_ns == SYS_FOREVER) {
+        return IL_OK;
+    }
+    code = handover_watch(&home->seat, err);
+    if (code != IL_OK) {
+        runtime_abandon_loop(home);
+    }
+    return code;
 }
 
 static enum il_code runtime_start_worker(struct rt_loop *home, struct il_error *err)
@@ -216,6 +288,9 @@ static enum il_code runtime_alloc(const struct il_runtime_options *options,
     runtime->task_count_max =
         options->task_count_max > 0 ? options->task_count_max : RUNTIME_TASKS_DEFAULT;
     runtime->stack_size = options->stack_size;
+    runtime->hand_over_after_ns = runtime_hand_over_after_ns(options);
+    runtime->is_pinned =
+        options->is_pinned || (options->kind == IL_RUNTIME_CURRENT_THREAD && !options->rescue);
     runtime->loop_count = loop_count;
     atomic_init(&runtime->ref_count, 1);
     sys_mutex_init(&runtime->locked.mutex);
@@ -260,6 +335,7 @@ enum il_code il_runtime_new(const struct il_runtime_options *options,
         return code;
     }
     atomic_fetch_add(&runtime_live_count, 1);
+    handover_use();
     for (unsigned i = 0; i < made && runtime->kind == IL_RUNTIME_MULTI_THREAD; i++) {
         code = runtime_start_worker(&runtime->loops[i], err);
         if (code != IL_OK) {

@@ -5,14 +5,13 @@
  *           ---> GONE
  *
  * Each loop is ended by its holder. Where the holder is stuck in user code for longer than the
- * grace, a *rescuer* thread takes the loop over, runs the other tasks to their end, and ends the
- * loop without the stuck one, which becomes an orphan: its thread runs it to its end, and frees it.
+ * grace, a spare takes the loop over (handover.h), whatever the runtime's options say, runs the
+ * other tasks to their end, and ends the loop without the stuck one, which becomes an orphan: its
+ * thread runs it to its end, and frees it.
  * Threads: the one that ends the runtime; any other is told IL_ESHUTDOWN. */
 #include <stdio.h>
 
 #include "rt/task.h"
-
-#define SHUTDOWN_GRACE_NS (100 * (uint64_t)LOOP_NS_PER_MS)
 
 void rt_call_begins(struct il_loop *loop)
 {
@@ -93,7 +92,9 @@ static void drain_current_thread(struct rt_loop *home, uint64_t deadline_ns)
             is_lost = loop_turn(home->loop, deadline_ns) == LOOP_LOST;
         }
         rt_drive_end(&drive);
-        if (!is_lost) {
+        if (is_lost) {
+            loop_own_is_back(home->loop);
+        } else {
             il_assert_on_loop(home->loop);
             loop_release(home->loop);
         }
@@ -132,6 +133,7 @@ static enum loop_result stop_on_loop(struct il_loop *loop, struct job *job)
 
 static void stop_loop(struct rt_loop *home)
 {
+    home->stop_ns = sys_now_ns();
     atomic_store(&home->is_stopping, true);
     home->stop_job.run = stop_on_loop;
     il_assert(loop_post(home->loop, &home->stop_job)); /* nobody seals before it has run */
@@ -139,67 +141,19 @@ static void stop_loop(struct rt_loop *home)
 
 /* ---- rescue ---- */
 
-static void note_away_task(struct rt_loop *home)
-{
-    sys_mutex_lock(&home->locked.mutex);
-    il_list_for_each(&home->locked.tasks, node)
-    {
-        struct il_task *task = il_container_of(node, struct il_task, link);
-
-        if (atomic_load(&task->is_running) && !atomic_load(&task->is_away)) {
-            atomic_store(&task->is_away, true);
-            atomic_fetch_add(&home->away_count, 1);
-        }
-    }
-    sys_mutex_unlock(&home->locked.mutex);
-}
-
-static void rescuer_main(void *arg)
-{
-    struct rt_loop *home = arg;
-    struct il_runtime *runtime = home->runtime;
-    struct rt_drive drive;
-
-    if (loop_try_take_over(home->loop)) {
-        note_away_task(home);
-        rt_drive_begin(&drive, rt_thread(), runtime);
-        if (runtime_run_to_the_end(home) == LOOP_HELD) {
-            runtime_note_loop_ended(home);
-        }
-        rt_drive_end(&drive);
-    } /* else the holder came back at the last moment */
-    (void)il_runtime_unref(runtime);
-}
-
-/* Has the holder been in the same piece of user code for a grace? We look more often than that:
- * whenever another loop has ended. */
-static bool loop_is_stuck(struct rt_loop *home)
-{
-    uint64_t turn_count = atomic_load(&home->loop->shared.turn_count);
-    uint64_t now_ns = sys_now_ns();
-
-    if (loop_hold_state(home->loop) != LOOP_HELD_IN_USER ||
-        turn_count != home->ending.turn_count_seen) {
-        home->ending.turn_count_seen = turn_count;
-        home->ending.turn_seen_ns = now_ns;
-        return false;
-    }
-    return now_ns - home->ending.turn_seen_ns >= SHUTDOWN_GRACE_NS;
-}
-
+/* Has the holder been in the same stay in user code for a grace? Then let a spare have the loop. We
+ * look more often than that: whenever another loop has ended. */
 static void rescue_loop(struct rt_loop *home)
 {
-    struct sys_thread *rescuer;
+    uint64_t word = loop_hold_word(home->loop);
+    uint64_t now_ns = sys_now_ns();
 
-    (void)il_runtime_ref(home->runtime); /* the rescuer's */
-    if (rt_thread_start(&rescuer, "il-rescue", rescuer_main, home) < 0) {
-        (void)il_runtime_unref(home->runtime); /* no thread to be had: look again after a grace */
-        return;
+    if (loop_hold_word_state(word) != LOOP_HELD_IN_USER || word != home->ending.word_seen) {
+        home->ending.word_seen = word;
+        home->ending.word_seen_ns = now_ns;
+    } else if (now_ns - home->ending.word_seen_ns >= RUNTIME_GRACE_NS) {
+        handover_rescue(&home->seat, word, home->ending.word_seen_ns);
     }
-    if (home->ending.rescuer != NULL) {
-        sys_thread_detach(home->ending.rescuer); /* got stuck in its turn */
-    }
-    home->ending.rescuer = rescuer;
 }
 
 /* ---- the end ---- */
@@ -211,7 +165,7 @@ static bool try_end_here(struct rt_loop *home)
     struct rt_drive drive;
     enum loop_result result;
 
-    if (!loop_hold_until(home->loop, sys_now_ns() + SHUTDOWN_GRACE_NS)) {
+    if (!loop_hold_until(home->loop, sys_now_ns() + RUNTIME_GRACE_NS)) {
         return false;
     }
     rt_drive_begin(&drive, rt_thread(), home->runtime);
@@ -219,6 +173,8 @@ static bool try_end_here(struct rt_loop *home)
     rt_drive_end(&drive);
     if (result == LOOP_HELD) {
         runtime_note_loop_ended(home);
+    } else {
+        loop_own_is_back(home->loop);
     }
     return result == LOOP_HELD;
 }
@@ -245,7 +201,7 @@ static void wait_for_an_end(struct il_runtime *runtime, uint64_t deadline_ns)
     sys_mutex_unlock(&runtime->locked.mutex);
 }
 
-static bool loop_has_ended(struct rt_loop *home)
+static bool home_has_ended(struct rt_loop *home)
 {
     bool has_ended;
 
@@ -264,16 +220,14 @@ static void end_loops(struct il_runtime *runtime)
         for (unsigned i = 0; i < runtime->loop_count; i++) {
             struct rt_loop *home = &runtime->loops[i];
 
-            if (loop_has_ended(home) || (home->worker == NULL && try_end_here(home))) {
+            if (home_has_ended(home) || (home->worker == NULL && try_end_here(home))) {
                 continue;
             }
             is_all_ended = false;
-            if (loop_is_stuck(home)) {
-                rescue_loop(home);
-            }
+            rescue_loop(home);
         }
         if (!is_all_ended) {
-            wait_for_an_end(runtime, sys_now_ns() + SHUTDOWN_GRACE_NS);
+            wait_for_an_end(runtime, sys_now_ns() + RUNTIME_GRACE_NS);
         }
     }
 }
@@ -283,17 +237,15 @@ static void join_threads(struct il_runtime *runtime)
     for (unsigned i = 0; i < runtime->loop_count; i++) {
         struct rt_loop *home = &runtime->loops[i];
 
-        if (home->ending.rescuer != NULL) {
-            sys_thread_join(home->ending.rescuer);
-        }
-        if (home->worker != NULL && home->ending.rescuer != NULL) {
+        handover_forget(&home->seat);
+        if (home->worker != NULL && loop_own_is_absent(home->loop)) {
             sys_thread_detach(home->worker); /* stuck, or just coming back */
         } else if (home->worker != NULL) {
             sys_thread_join(home->worker);
         }
         home->worker = NULL;
-        home->ending.rescuer = NULL;
     }
+    handover_unuse();
 }
 
 static void report_rest(struct il_runtime *runtime, struct il_shutdown_report *report)

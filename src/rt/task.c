@@ -171,6 +171,7 @@ static void task_on_finished(struct il_task *task, struct stack_cache *stacks)
     struct rt_loop *home = task->home;
 
     fiber_deinit(&task->fiber, stacks);
+    atomic_fetch_sub(&task->party.loop->shared.pin_count, task->pin_count);
     party_end_holds(&task->party);
     sys_mutex_lock(&home->locked.mutex);
     il_list_unlink(&task->link);
@@ -199,7 +200,12 @@ static enum task_out task_run_here(struct rt_thread *thread, struct il_task *tas
 static void task_requeue(struct rt_thread *thread, struct il_task *task)
 {
     struct il_loop *loop = loop_ref(task->party.loop);
+    uint64_t since_ns = atomic_exchange(&task->away_since_ns, TASK_IS_BACK);
 
+    if (since_ns != 0) {
+        handover_tell_ended(loop, task, (void (*)(void))task->run, task->is_announced,
+                            sys_now_ns() - since_ns);
+    }
     atomic_store_explicit(&task->is_running, false, memory_order_relaxed);
     if (!loop_post(loop, &task->party.job)) {
         loop_wait_ended(loop); /* what it evicts may be ours; let it finish */
@@ -211,15 +217,39 @@ static void task_requeue(struct rt_thread *thread, struct il_task *task)
     (void)loop_unref(loop);
 }
 
+bool task_note_away(struct il_task *task, uint64_t since_ns)
+{
+    uint64_t none = 0;
+
+    if (!atomic_compare_exchange_strong(&task->away_since_ns, &none, since_ns)) {
+        return false;
+    }
+    atomic_store_explicit(&task->is_away, true, memory_order_relaxed);
+    atomic_fetch_add(&task->home->away_count, 1);
+    return true;
+}
+
+/* It lost its loop, was queued again, and runs where the loop is. */
+static void task_note_here(struct il_task *task)
+{
+    atomic_store_explicit(&task->away_since_ns, 0, memory_order_relaxed);
+    task->is_announced = false;
+    if (atomic_load_explicit(&task->is_away, memory_order_relaxed)) {
+        atomic_store_explicit(&task->is_away, false, memory_order_relaxed);
+        atomic_fetch_sub(&task->home->away_count, 1);
+    }
+}
+
 static enum loop_result task_on_ready(struct il_loop *loop, struct job *job)
 {
     struct il_task *task = il_container_of(job, struct il_task, party.job);
     struct rt_thread *thread = rt_thread();
 
-    if (atomic_load_explicit(&task->is_away, memory_order_relaxed)) {
-        atomic_store_explicit(&task->is_away, false, memory_order_relaxed);
-        atomic_fetch_sub(&task->home->away_count, 1);
+    if (IL_UNLIKELY(atomic_load_explicit(&task->away_since_ns, memory_order_relaxed) != 0)) {
+        task_note_here(task);
     }
+    loop->held.user_task = task;
+    loop->held.user_function = (void (*)(void))task->run;
     switch (task_run_here(thread, task)) {
     case TASK_OUT_PARKED:
         atomic_store_explicit(&task->is_running, false, memory_order_relaxed);

@@ -3,6 +3,7 @@
 #define IL_RT_TASK_H
 
 #include "rt/fiber.h"
+#include "rt/handover.h"
 #include "rt/rt.h"
 #include "rt/stack.h"
 
@@ -20,12 +21,17 @@ struct rt_thread {
     struct party party; /* the thread itself, when it waits outside of tasks; see rt_thread_loop */
     uint32_t fork_generation;
     bool is_woken;          /* the wake job has run */
+    bool is_spare;          /* stands in for threads that are stuck */
+    bool is_ungated;        /* runs a callback of a loop that ends: no gate, it stays its holder */
     struct il_task *task;   /* the task that this thread is running */
     struct il_loop *loop;   /* the loop whose jobs this thread is running, in or out of user code */
     struct rt_drive *drive; /* the innermost runtime that this thread drives */
     struct fiber *scheduler; /* where a task goes when it leaves this thread */
     enum task_out task_out;  /* why it left */
 };
+
+/* A stuck task is given so long to come back before its loop ends without it. */
+#define RUNTIME_GRACE_NS (100 * (uint64_t)LOOP_NS_PER_MS)
 
 /* While a thread drives a runtime's loop, its stack is the scheduler's. It may be inside a task of
  * another runtime when it begins (a task that calls il_block_on); that is put aside. */
@@ -80,6 +86,9 @@ struct il_task {
     _Atomic bool is_finished;
     _Atomic bool is_running;
     _Atomic bool is_away; /* the loop was taken over while this task ran */
+    _Atomic uint64_t away_since_ns; /* 0, or since when it has been stuck, or TASK_IS_BACK */
+    bool is_announced;              /* by il_block_in_place; the task itself only */
+    unsigned pin_count;             /* its own part of its loop's; the loop's holder only */
     bool is_orphan;       /* the loop ended while it was away; the thread that runs it only */
     struct il_list link;  /* home->locked.tasks */
 
@@ -88,6 +97,12 @@ struct il_task {
         struct il_list joiners; /* struct task_joiner */
     } locked;
 };
+
+#define TASK_IS_BACK UINT64_MAX
+
+/* The task's loop was taken over while it ran; false: it has come back already. Thread: the taker,
+ * which holds the loop. */
+bool task_note_away(struct il_task *task, uint64_t since_ns);
 
 /* Allocate a task on `home`'s loop; not yet started. `cache` as for stack_get. */
 enum il_code task_new(struct rt_loop *home, struct stack_cache *cache, const char *name,
@@ -121,6 +136,8 @@ struct rt_loop {
     _Atomic uint32_t away_count; /* tasks of task_count that are away, see task.is_away */
     _Atomic uint32_t evicted_call_count;
     struct job stop_job;
+    uint64_t stop_ns; /* when is_stopping was set; written before it */
+    struct seat seat;
 
     struct { /* the loop's holder only */
         struct stack_cache stacks;
@@ -133,9 +150,8 @@ struct rt_loop {
 
     struct { /* any thread, with the runtime's mutex held; while the runtime ends */
         bool has_ended;
-        struct sys_thread *rescuer; /* the thread that took over from a stuck one */
-        uint64_t turn_count_seen;
-        uint64_t turn_seen_ns; /* when we saw it first */
+        uint64_t word_seen; /* the loop's hold, by who ends the runtime */
+        uint64_t word_seen_ns;
     } ending;
 };
 
@@ -152,6 +168,8 @@ struct il_runtime {
     unsigned loop_count;
     unsigned task_count_max;
     size_t stack_size;
+    uint64_t hand_over_after_ns; /* SYS_FOREVER: never */
+    bool is_pinned;              /* not even when it is announced */
     _Atomic uint32_t ref_count;
     _Atomic int state;           /* enum runtime_state */
     _Atomic uint32_t task_count; /* alive on all loops */
@@ -176,8 +194,15 @@ void runtime_note_loop_ended(struct rt_loop *home);
 /* Make task_count one less, and tell whoever waits for that. */
 void runtime_count_task_gone(struct rt_loop *home);
 
-/* Run the loop until it has been told to stop and is sealed; then end it. Held by the caller,
- * within a drive. LOOP_LOST: somebody took it over and will end it. */
+/* End the loop if it has been told to stop, nothing is left to do, and those that are stuck have had
+ * their grace. Thread: the holder; no longer if true. */
+bool runtime_try_end_loop(struct rt_loop *home);
+
+/* A turn that is asked for longer has to look then whether a grace is over. */
+uint64_t runtime_turn_deadline_ns(const struct rt_loop *home);
+
+/* Run the loop until it has ended. Held by the caller, within a drive. LOOP_LOST: somebody took it
+ * over. */
 enum loop_result runtime_run_to_the_end(struct rt_loop *home);
 
 /* Drive the loop of a current-thread runtime on this thread until `is_done(arg)`. */

@@ -24,6 +24,7 @@ static enum il_code single_make(const struct il_single_options *options, struct 
     runtime_options.kind = IL_RUNTIME_MULTI_THREAD;
     runtime_options.name = options->name != NULL ? options->name : "single";
     runtime_options.worker_count = options->worker_count;
+    runtime_options.hand_over_after_ms = options->hand_over_after_ms;
     code = il_runtime_new(&runtime_options, &single->runtime, err);
     if (code != IL_OK) {
         return code;

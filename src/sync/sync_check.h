@@ -145,7 +145,7 @@ struct check_callback {
 static inline enum loop_result check_callback_on_loop(struct il_loop *loop, struct job *job)
 {
     struct check_callback *callback = il_container_of(job, struct check_callback, job);
-    enum loop_result result = rt_run_callback(loop, callback->run, callback->arg);
+    enum loop_result result = rt_run_callback(loop, callback->run, callback->arg, NULL);
 
     atomic_store(&callback->is_done, true);
     return result;

@@ -101,6 +101,7 @@ static void snapshot_task(const struct rt_task_view *task, void *arg)
     struct watch_loop *copy = arg;
 
     copy->view.task_count++;
+    copy->view.away_task_count += task->is_away;
     if (task->is_running && !task->is_away) {
         copy_text(copy->task, sizeof(copy->task), task->name);
     }
@@ -125,6 +126,9 @@ static void snapshot_loop(struct il_loop *loop, void *arg)
     view->thread_id = atomic_load(&loop->shared.holder_kernel_id);
     view->turn_count = atomic_load(&loop->shared.turn_count);
     view->take_over_count = atomic_load(&loop->shared.take_over_count);
+    view->is_handed_over = atomic_load(&loop->shared.is_stood_in);
+    view->stuck_ns_total = atomic_load(&loop->shared.stuck_ns_total);
+    view->stuck_ns_max = atomic_load(&loop->shared.stuck_ns_max);
     copy->is_thread_loop = loop->is_thread_loop;
     if (runtime != NULL) {
         copy_text(view->runtime, sizeof(view->runtime), il_runtime_name(runtime));
