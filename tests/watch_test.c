@@ -36,6 +36,7 @@ static struct il_runtime *new_runtime(enum il_runtime_kind kind, const char *nam
     options.kind = kind;
     options.worker_count = kind == IL_RUNTIME_MULTI_THREAD;
     options.name = name;
+    options.hand_over_after_ms = IL_FOREVER; /* who is stuck keeps its loop */
     CHECK_OK(il_runtime_new(&options, &runtime, &err));
     return runtime;
 }
