@@ -66,13 +66,18 @@ struct sim_span {
     uint64_t from, to;
 };
 
+struct sim_event;
+
 struct sim_options {
     uint64_t seed;
-    uint32_t faults;             /* bits of enum sim_fault that may be drawn; of these each seed
-                                    leaves some out and makes others frequent */
-    uint64_t time_limit_ns;      /* virtual; 0: an hour. Beyond: SIM_TIME_OUT */
-    uint64_t step_count_max;     /* doors passed; 0: 20 million. Beyond: SIM_STEPS_OUT */
-    bool with_events;            /* keep the events; the hash is made anyway */
+    uint32_t faults;         /* bits of enum sim_fault that may be drawn; of these each seed
+                                leaves some out and makes others frequent */
+    uint64_t time_limit_ns;  /* virtual; 0: an hour. Beyond: SIM_TIME_OUT */
+    uint64_t step_count_max; /* doors passed; 0: 20 million. Beyond: SIM_STEPS_OUT */
+    bool with_events;        /* keep the events; the hash is made anyway */
+    void (*on_event)(void *arg, const struct sim_event *event); /* as each happens; may be NULL.
+                                                                   Must not use the world. */
+    void *event_arg;
     const struct sim_span *calm; /* in rising order */
     size_t calm_count;
 };

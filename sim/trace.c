@@ -29,24 +29,34 @@ static uint64_t mix_text(uint64_t hash, const char *text)
     return hash;
 }
 
-static void event_keep(enum sim_event_kind kind, uint64_t a, uint64_t b, const char *text)
+static void event_keep(const struct sim_event *event)
 {
     struct sim_report *report = sim.report;
-    struct sim_event *event;
 
     if (report->event_count == sim.event_size) {
         sim.event_size = sim.event_size > 0 ? sim.event_size * 2 : EVENTS_FIRST;
         report->events = realloc(report->events, sim.event_size * sizeof(*event));
         il_assert(report->events != NULL);
     }
-    event = &report->events[report->event_count++];
-    *event = (struct sim_event){ .at_ns = sim.now_ns - SIM_START_NS,
-                                 .decision = report->decision_count,
-                                 .a = a,
-                                 .b = b,
-                                 .thread = sim.current != NULL ? sim.current->number : 0,
-                                 .kind = (uint16_t)kind };
-    (void)snprintf(event->text, sizeof(event->text), "%s", text != NULL ? text : "");
+    report->events[report->event_count++] = *event;
+}
+
+static void event_tell(enum sim_event_kind kind, uint64_t a, uint64_t b, const char *text)
+{
+    struct sim_event event = { .at_ns = sim.now_ns - SIM_START_NS,
+                               .decision = sim.report->decision_count,
+                               .a = a,
+                               .b = b,
+                               .thread = sim.current != NULL ? sim.current->number : 0,
+                               .kind = (uint16_t)kind };
+
+    (void)snprintf(event.text, sizeof(event.text), "%s", text != NULL ? text : "");
+    if (sim.options.on_event != NULL) {
+        sim.options.on_event(sim.options.event_arg, &event);
+    }
+    if (sim.options.with_events) {
+        event_keep(&event);
+    }
 }
 
 void trace(enum sim_event_kind kind, uint64_t a, uint64_t b, const char *text)
@@ -65,8 +75,8 @@ void trace(enum sim_event_kind kind, uint64_t a, uint64_t b, const char *text)
         report->interleaving_hash =
             mix(report->interleaving_hash, report->step_count << 32 ^ a << 16 ^ b);
     }
-    if (sim.options.with_events) {
-        event_keep(kind, a, b, text);
+    if (sim.options.with_events || sim.options.on_event != NULL) {
+        event_tell(kind, a, b, text);
     }
 }
 

@@ -436,6 +436,25 @@ TEST(keeping_the_events_changes_nothing)
     free(report.events);
 }
 
+static void count_event(void *arg, const struct sim_event *event)
+{
+    CHECK(event->kind < SIM_EVENT_KIND_COUNT);
+    (*(uint64_t *)arg)++;
+}
+
+TEST(events_are_told_as_they_happen)
+{
+    uint64_t draw = 0, count = 0;
+    struct sim_options options = {
+        .seed = 11, .with_events = true, .on_event = count_event, .event_arg = &count
+    };
+
+    sim_run(&options, draw_a_lot, &draw, &report);
+    CHECK(count > 100);
+    CHECK_EQ(count, report.event_count);
+    free(report.events);
+}
+
 TEST(in_a_calm_run_no_fault_happens)
 {
     struct sim_span calm = { 0, UINT64_MAX };

@@ -53,7 +53,7 @@ static enum loop_result thread_on_woken(struct il_loop *loop, struct job *job)
     return LOOP_HELD;
 }
 
-static struct rt_thread *thread_new(void)
+struct rt_thread *rt_thread_new(void)
 {
     struct rt_thread *thread = il_calloc(1, sizeof(*thread));
 
@@ -85,11 +85,31 @@ struct rt_thread *rt_thread(void)
     if (IL_LIKELY(thread != NULL)) {
         return thread;
     }
-    thread = thread_new();
+    thread = rt_thread_new();
     if (thread != NULL) {
         thread_install(thread);
     }
     return thread;
+}
+
+struct rt_thread *rt_thread_or(struct rt_thread *_Atomic *spare)
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (thread == NULL) {
+        thread = atomic_exchange(spare, NULL);
+        if (thread != NULL) {
+            thread_install(thread);
+        }
+    }
+    return thread;
+}
+
+void rt_thread_free(struct rt_thread *thread)
+{
+    if (thread != NULL) {
+        (void)party_unref(&thread->party);
+    }
 }
 
 /* What a thread of ours finds when it starts. */
@@ -112,7 +132,7 @@ int rt_thread_start(struct sys_thread **ret_thread, const char *name, void (*run
                     void *arg)
 {
     struct thread_start *start = il_malloc(sizeof(*start));
-    struct rt_thread *thread = thread_new();
+    struct rt_thread *thread = rt_thread_new();
     int result = -ENOMEM;
 
     if (start != NULL && thread != NULL) {

@@ -258,6 +258,7 @@ static void runtime_free(struct il_runtime *runtime)
     stack_cache_deinit(&runtime->locked.spawn_stacks);
     sys_cond_deinit(&runtime->locked.quiet);
     sys_mutex_deinit(&runtime->locked.mutex);
+    rt_thread_free(atomic_load(&runtime->spare_thread));
     il_free(runtime);
     atomic_fetch_sub(&runtime_live_count, 1);
 }
@@ -267,20 +268,23 @@ static enum il_code runtime_alloc(const struct il_runtime_options *options,
 {
     unsigned loop_count = 1;
     struct il_runtime *runtime;
+    struct rt_thread *spare;
     enum il_code code;
 
     if (options->kind == IL_RUNTIME_MULTI_THREAD) {
         loop_count = options->worker_count > 0 ? options->worker_count : sys_processor_count();
     }
     runtime = il_calloc(1, sizeof(*runtime) + loop_count * sizeof(runtime->loops[0]));
-    if (runtime == NULL) {
-        return il_fail(err, IL_ENOMEM, "no memory for a runtime with %u loops", loop_count);
+    spare = rt_thread_new();
+    if (runtime == NULL || spare == NULL) {
+        code = il_fail(err, IL_ENOMEM, "no memory for a runtime with %u loops", loop_count);
+        goto fail_memory;
     }
     code = stack_cache_init(&runtime->locked.spawn_stacks, options->stack_size, err);
     if (code != IL_OK) {
-        il_free(runtime);
-        return code;
+        goto fail_memory;
     }
+    atomic_init(&runtime->spare_thread, spare);
     runtime->kind = options->kind;
     (void)snprintf(runtime->name, sizeof(runtime->name), "%s",
                    options->name != NULL ? options->name : RUNTIME_NAME_DEFAULT);
@@ -297,6 +301,11 @@ static enum il_code runtime_alloc(const struct il_runtime_options *options,
     sys_cond_init(&runtime->locked.quiet);
     *ret_runtime = runtime;
     return IL_OK;
+
+fail_memory:
+    rt_thread_free(spare);
+    il_free(runtime);
+    return code;
 }
 
 enum il_code il_runtime_new(const struct il_runtime_options *options,

@@ -473,3 +473,27 @@ TEST(runtime_of_the_parent_process_can_be_dropped_in_a_child)
     il_runtime_drop(runtime);
     check_nothing_left();
 }
+
+static void *drop_without_memory(void *runtime)
+{
+    il_memory_fail_after(0);
+    il_runtime_drop(runtime);
+    il_memory_fail_after(UINT64_MAX);
+    return NULL;
+}
+
+static void drop_in_a_new_thread(struct il_runtime *runtime)
+{
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, drop_without_memory, runtime), 0);
+    pthread_join(thread, NULL);
+    check_nothing_left();
+}
+
+/* Found by `interloop explore`: parked under interloop, safety, seed 40. */
+TEST(a_thread_that_never_called_in_can_drop_a_runtime_without_any_memory)
+{
+    drop_in_a_new_thread(new_runtime(IL_RUNTIME_CURRENT_THREAD, 0));
+    drop_in_a_new_thread(new_runtime(IL_RUNTIME_MULTI_THREAD, 2));
+}

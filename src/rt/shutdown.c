@@ -294,12 +294,13 @@ enum il_code il_runtime_shutdown(struct il_runtime *runtime, uint64_t deadline_n
                                  struct il_shutdown_report *ret_report, struct il_error *err)
 {
     struct il_shutdown_report report;
-    struct rt_thread *thread = rt_thread();
+    struct rt_thread *thread;
     enum il_code code;
 
     if (runtime == NULL) {
         return il_fail(err, IL_EINVAL, "il_runtime_shutdown: runtime is NULL");
     }
+    thread = rt_thread_or(&runtime->spare_thread);
     if (thread == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for the record of this thread");
     }
@@ -322,7 +323,9 @@ enum il_code il_runtime_shutdown(struct il_runtime *runtime, uint64_t deadline_n
 struct il_runtime *il_runtime_drop(struct il_runtime *runtime)
 {
     if (runtime != NULL) {
-        il_assert(!rt_thread_is_inside(rt_thread(), runtime));
+        struct rt_thread *thread = rt_thread_or(&runtime->spare_thread);
+
+        il_assert(thread == NULL || !rt_thread_is_inside(thread, runtime));
         /* ended now or before; in a fork's child there is nothing that could be ended */
         (void)il_runtime_shutdown(runtime, 0, NULL, NULL);
         (void)il_runtime_unref(runtime);

@@ -57,6 +57,15 @@ enum il_code rt_enter_as_thread(struct rt_thread *thread, struct rt_place *ret_p
 /* The calling thread's record, made on first use; NULL when out of memory. */
 struct rt_thread *rt_thread(void);
 
+/* A record that no thread has yet; freed by the thread that gets it, when it ends, or by
+ * rt_thread_free. NULL when out of memory. */
+struct rt_thread *rt_thread_new(void);
+void rt_thread_free(struct rt_thread *thread);
+
+/* As rt_thread; when there is no memory for a record, the calling thread gets the spare one, if
+ * nobody else has taken it. */
+struct rt_thread *rt_thread_or(struct rt_thread *_Atomic *spare);
+
 /* As sys_thread_start, with the new thread's record made beforehand: a thread that runs cannot be
  * told that there is no memory for it. */
 int rt_thread_start(struct sys_thread **ret_thread, const char *name, void (*run)(void *arg),
@@ -175,6 +184,9 @@ struct il_runtime {
     _Atomic uint32_t task_count; /* alive on all loops */
     _Atomic uint32_t call_count; /* requests that live on its loops and belong to no task */
     _Atomic uint32_t spawn_turn; /* whose turn it is among equals */
+
+    /* For a thread that has no record and ends the runtime: letting go must not need memory. */
+    struct rt_thread *_Atomic spare_thread;
 
     struct { /* any thread, with mutex held */
         struct sys_mutex mutex;
