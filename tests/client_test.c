@@ -581,6 +581,76 @@ TEST(unasked_bytes_on_an_idle_connection_are_never_taken_for_a_response)
     }
 }
 
+/* In a task, so that the loop has just polled when the next request looks for a connection; and it
+ * has heard of what lies in the socket before the body was read. */
+static void stream_what_has_more_behind(void *arg)
+{
+    static const char forged[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    static char buffer[100000];
+    const size_t *piece = arg;
+    struct il_request *request;
+    struct il_response *response;
+    size_t offset = 0, got;
+
+    CHECK_OK(il_request_new("GET", url("/bytes/66000?seed=7"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+    CHECK_OK(lab_server_write(server, 1, forged, sizeof(forged) - 1, &err));
+    CHECK_OK(il_yield());
+    do {
+        CHECK_OK(il_response_read(response, buffer, *piece, &got, &err));
+        CHECK(lab_pattern_matches(buffer, got, 7, offset));
+        offset += got;
+    } while (got > 0);
+    CHECK_EQ(offset, 66000);
+    CHECK_OK(il_yield());
+    check_get("/id/mine", 200, "mine");
+    il_response_free(response);
+    il_request_free(request);
+}
+
+TEST(unasked_bytes_right_behind_a_streamed_body_cost_the_connection)
+{
+    static size_t pieces[] = { 1, 1000, 100000 };
+
+    for (size_t i = 0; i < il_array_count(pieces); i++) {
+        struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+        struct il_runtime *runtime;
+
+        start(IL_DRIVER_CALLER);
+        options.kind = IL_RUNTIME_CURRENT_THREAD;
+        CHECK_OK(il_runtime_new(&options, &runtime, &err));
+        CHECK_OK(il_block_on(runtime, stream_what_has_more_behind, &pieces[i], &err));
+        runtime = il_runtime_drop(runtime);
+        stop();
+    }
+}
+
+TEST(connection_of_a_streamed_response_is_free_with_the_last_byte)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_request *request;
+    struct il_response *response;
+    static char buffer[100000];
+    size_t total = 0, got;
+
+    server_start();
+    options.connections_per_host_max = 1;
+    client_start(&options);
+    CHECK_OK(il_request_new("GET", url("/bytes/300000"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    while (total < 300000) {
+        CHECK_OK(il_response_read(response, buffer, sizeof(buffer), &got, &err));
+        total += got;
+    }
+    check_get("/id/mine", 200, "mine");
+    CHECK_OK(il_response_read(response, buffer, sizeof(buffer), &got, &err));
+    CHECK_EQ(got, 0);
+    il_response_free(response);
+    il_request_free(request);
+    stop();
+}
+
 TEST(requests_beyond_the_limit_wait_for_a_connection)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;

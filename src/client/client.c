@@ -255,7 +255,7 @@ void client_give_back(struct il_client *client, struct conn *conn, struct il_cal
     uint64_t timeout_ns = client->pool.idle_timeout_ns, now_ns = loop_now_ns(loop);
 
     if (!is_reusable || client->no_keep_alive || conn->held.is_eof || conn->held.is_hung_up ||
-        conn_has_unsent(conn) || (stream_holds_input(&conn->stream) && !conn_is_fresh(conn))) {
+        conn_has_unsent(conn) || (conn_may_hold_input(conn) && !conn_is_fresh(conn))) {
         client_discard(client, conn);
         return;
     }

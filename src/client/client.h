@@ -155,6 +155,14 @@ void response_take_head(struct il_response *response, struct h1_response *parser
 /* Remember the TLS of the connection that the response will come on. */
 void response_set_tls(struct il_response *response, const struct conn *conn);
 
+/* Room in the body for what is received next, `left` bytes and one more: `ret_size` of it is there,
+ * at the end of what the body holds. IL_ENOMEM. */
+enum il_code response_make_room(struct il_response *response, uint64_t left, size_t *ret_size,
+                                struct il_error *err);
+
+/* So many bytes have been received there. */
+void response_added(struct il_response *response, size_t size);
+
 /* Append to the body in memory. IL_EBODYSIZE, IL_ENOMEM. */
 enum il_code response_append(struct il_response *response, const char *bytes, size_t size,
                              struct il_error *err);

@@ -202,6 +202,11 @@ bool conn_is_fresh(struct conn *conn)
     return stream_is_quiet(&conn->stream) || IL_MUTANT(LEFTOVERS);
 }
 
+bool conn_may_hold_input(const struct conn *conn)
+{
+    return conn->held.is_readable || stream_holds_input(&conn->stream);
+}
+
 /* ---- input and output ---- */
 
 bool conn_has_unsent(const struct conn *conn)

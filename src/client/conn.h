@@ -89,6 +89,10 @@ void conn_rest_with_response(struct conn *conn);
 /* Is the idle connection still as it should be: open, with nothing to read? */
 bool conn_is_fresh(struct conn *conn);
 
+/* May something have come that nobody has looked at, and that no event will tell of any more? False
+ * after a receive that found less than it had room for. */
+bool conn_may_hold_input(const struct conn *conn);
+
 enum conn_io {
     CONN_DONE,    /* all sent, or something received */
     CONN_BLOCKED, /* the socket takes or has nothing now: on_io will say when */

@@ -377,14 +377,63 @@ static void exchange_on_read_failed(struct il_call *call, int sys_errno)
     call_on_lost(call, error.code, &error);
 }
 
+/* Where what comes next is to be received: the rest of a body whose size is known goes right where
+ * the user will find it, everything else is looked at first. One byte more than there is left is
+ * asked for, so that a server that sends too much is noticed at once. NULL: no memory. */
+static char *exchange_choose_buffer(struct il_call *call, size_t *ret_size)
+{
+    const struct h1_response *parser = &call->conn->held.parser;
+    struct il_error error;
+
+    if (parser->framing != H1_FRAMING_SIZED || h1_response_body_left(parser) == 0) {
+        *ret_size = LOOP_SCRATCH_SIZE;
+        return call->home->held.scratch;
+    }
+    if (response_make_room(call->response, h1_response_body_left(parser), ret_size, &error) !=
+        IL_OK) {
+        call_fail(call, error.code, &error);
+        return NULL;
+    }
+    return il_bytes_tail(&call->response->body);
+}
+
+/* Something has come. False: the call is over, or has let go of this connection. */
+static bool exchange_on_received(struct il_call *call, const char *bytes, size_t size)
+{
+    struct h1_response *parser = &call->conn->held.parser;
+    size_t taken;
+
+    if (!call->has_begun) {
+        call->has_begun = true;
+        call->response->timing.first_byte_ns = loop_now_ns(call->home);
+        call_set_phase(call, IL_PHASE_READ);
+    } else {
+        call_note_progress(call);
+    }
+    if (bytes == call->home->held.scratch) {
+        return exchange_feed(call, bytes, size);
+    }
+    taken = (size_t)il_min_u64(size, h1_response_body_left(parser));
+    response_added(call->response, taken);
+    h1_response_took(parser, taken);
+    if (parser->is_complete) {
+        exchange_complete(call, size > taken);
+        return false;
+    }
+    return true;
+}
+
 static void exchange_receive(struct il_call *call)
 {
     for (;;) {
-        char *scratch = call->home->held.scratch;
         int sys_errno = 0;
-        size_t got = 0;
+        size_t size, got = 0;
+        char *buffer = exchange_choose_buffer(call, &size);
 
-        switch (conn_receive(call->conn, scratch, LOOP_SCRATCH_SIZE, &got, &sys_errno)) {
+        if (buffer == NULL) {
+            return;
+        }
+        switch (conn_receive(call->conn, buffer, size, &got, &sys_errno)) {
         case CONN_BLOCKED:
             return;
         case CONN_EOF:
@@ -394,14 +443,7 @@ static void exchange_receive(struct il_call *call)
             exchange_on_read_failed(call, sys_errno);
             return;
         case CONN_DONE:
-            if (!call->has_begun) {
-                call->has_begun = true;
-                call->response->timing.first_byte_ns = loop_now_ns(call->home);
-                call_set_phase(call, IL_PHASE_READ);
-            } else {
-                call_note_progress(call);
-            }
-            if (!exchange_feed(call, scratch, got)) {
+            if (!exchange_on_received(call, buffer, got)) {
                 return;
             }
             break;
@@ -447,8 +489,18 @@ static void reader_end(struct il_response *response, struct rt_place *place, boo
     response->timing.done_ns = loop_now_ns(place->loop);
     response->state = RESPONSE_ENDED;
     response->conn = NULL;
+    il_bytes_deinit(&conn->held.in); /* it is large; an idle connection must not be */
     client_give_back(response->client, conn, NULL, conn->held.parser.is_reusable && !has_extra,
                      place->loop);
+}
+
+/* The last piece was the end: the connection goes home now, and not when the reader comes again to
+ * be told that there is no more. */
+static void reader_end_if_complete(struct il_response *response, struct rt_place *place)
+{
+    if (response->conn->held.parser.is_complete) {
+        reader_end(response, place, il_bytes_size(&response->conn->held.in) > 0);
+    }
 }
 
 /* Parse what is in `in`, as far as one piece of body or the end. */
@@ -472,6 +524,7 @@ static enum il_code reader_parse(struct il_response *response, struct rt_place *
             memcpy(buffer, step.body, step.body_size);
             *ret_size = step.body_size;
             il_bytes_consume(in, step.consumed);
+            reader_end_if_complete(response, place);
             return IL_OK;
         }
         il_bytes_consume(in, step.consumed);
@@ -536,6 +589,42 @@ static enum il_code reader_wait(struct il_response *response, struct rt_place *p
                            (unsigned long long)response->read_timeout_ms, where);
 }
 
+/* Are the bytes that come next all the body's, or so few of them not that it makes no difference?
+ * Then they need not go through `in`. Of a chunk only as much as the reader wants can be received
+ * at once: where chunks are small, that would be one system call for each. */
+static bool reader_may_receive_directly(const struct h1_response *parser, size_t size)
+{
+    uint64_t left = h1_response_body_left(parser);
+
+    return parser->framing == H1_FRAMING_CHUNKED ? left >= size : left > 0;
+}
+
+/* Receive into the reader's buffer what is left of the body, and, to notice a server that sends too
+ * much, one byte more if there is room. */
+static enum conn_io reader_receive(struct conn *conn, char *buffer, size_t size, size_t *ret_got,
+                                   int *ret_errno)
+{
+    uint64_t left = h1_response_body_left(&conn->held.parser);
+
+    return conn_receive(conn, buffer, left < size ? (size_t)left + 1 : size, ret_got, ret_errno);
+}
+
+static enum il_code reader_on_received(struct il_response *response, struct rt_place *place,
+                                       const char *buffer, size_t got, size_t *ret_size,
+                                       struct il_error *err)
+{
+    struct conn *conn = response->conn;
+    size_t taken = (size_t)il_min_u64(got, h1_response_body_left(&conn->held.parser));
+
+    if (il_bytes_append(&conn->held.in, buffer + taken, got - taken) != IL_OK) {
+        return il_fail(err, IL_ENOMEM, "no memory for a part of the response");
+    }
+    h1_response_took(&conn->held.parser, taken);
+    *ret_size = taken;
+    reader_end_if_complete(response, place);
+    return IL_OK;
+}
+
 static enum il_code reader_run(struct il_response *response, struct rt_place *place, char *buffer,
                                size_t size, size_t *ret_size, struct il_error *err)
 {
@@ -547,15 +636,20 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
     enum il_code code;
 
     while ((code = reader_parse(response, place, buffer, size, ret_size, err)) == IL_EAGAIN) {
+        bool is_direct = reader_may_receive_directly(&conn->held.parser, size);
         int sys_errno = 0;
         size_t got = 0;
 
-        if (il_bytes_reserve(&conn->held.in, LOOP_SCRATCH_SIZE) != IL_OK) {
+        if (!is_direct && il_bytes_reserve(&conn->held.in, LOOP_SCRATCH_SIZE) != IL_OK) {
             return il_fail(err, IL_ENOMEM, "no memory to receive a response body");
         }
-        switch (conn_receive(conn, il_bytes_tail(&conn->held.in), LOOP_SCRATCH_SIZE, &got,
-                             &sys_errno)) {
+        switch (is_direct ? reader_receive(conn, buffer, size, &got, &sys_errno)
+                          : conn_receive(conn, il_bytes_tail(&conn->held.in), LOOP_SCRATCH_SIZE,
+                                         &got, &sys_errno)) {
         case CONN_DONE:
+            if (is_direct) {
+                return reader_on_received(response, place, buffer, got, ret_size, err);
+            }
             il_bytes_added(&conn->held.in, got);
             break;
         case CONN_EOF:

@@ -4,6 +4,7 @@
 #include "client/drivers.h"
 
 #define RESPONSE_BODY_KEPT_MAX 16384 /* bytes of memory that a spare response keeps for a body */
+#define RESPONSE_ROOM_MAX      65536 /* bytes that there is to be room for when they are received */
 
 void response_reset(struct il_response *response, struct il_client *client, uint8_t shelf_index)
 {
@@ -85,6 +86,24 @@ void response_take_head(struct il_response *response, struct h1_response *parser
         response->body_length = 0;
     }
     headers_swap(&response->headers, &parser->headers);
+}
+
+enum il_code response_make_room(struct il_response *response, uint64_t left, size_t *ret_size,
+                                struct il_error *err)
+{
+    size_t wanted = (size_t)il_min_u64(left, RESPONSE_ROOM_MAX) + 1;
+
+    if (il_bytes_reserve(&response->body, wanted) != IL_OK) {
+        return il_fail(err, IL_ENOMEM, "no memory for the next %zu bytes of a body", wanted);
+    }
+    *ret_size = (size_t)il_min_u64(left, response->body.capacity - response->body.end - 1) + 1;
+    return IL_OK;
+}
+
+void response_added(struct il_response *response, size_t size)
+{
+    il_bytes_added(&response->body, size);
+    *il_bytes_tail(&response->body) = '\0';
 }
 
 enum il_code response_append(struct il_response *response, const char *bytes, size_t size,

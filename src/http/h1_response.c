@@ -291,6 +291,37 @@ static void feed_sized(struct h1_response *r, const char *data, size_t size, str
     }
 }
 
+uint64_t h1_response_body_left(const struct h1_response *r)
+{
+    switch ((enum response_state)r->state) {
+    case STATE_SIZED:
+    case STATE_CHUNK_DATA:
+        return r->remaining;
+    case STATE_TO_CLOSE:
+        return UINT64_MAX;
+    default:
+        return 0;
+    }
+}
+
+void h1_response_took(struct h1_response *r, uint64_t size)
+{
+    il_assert(size <= h1_response_body_left(r));
+    r->body_received += size;
+    if (r->state == STATE_TO_CLOSE) {
+        return;
+    }
+    r->remaining -= size;
+    if (r->remaining > 0) {
+        return;
+    }
+    if (r->state == STATE_SIZED) {
+        set_complete(r);
+    } else {
+        r->state = STATE_CHUNK_DATA_CR;
+    }
+}
+
 /* ---- chunked bodies (RFC 9112 7.1) ---- */
 
 static enum il_code fail_chunk(const char *what, const char *at, size_t left, struct il_error *err)

@@ -60,7 +60,7 @@ struct h1_response {
     bool is_reusable; /* once complete: may the connection carry another request? RFC 9112 9.3 */
     enum h1_framing framing;
     uint64_t body_size;                  /* H1_FRAMING_SIZED: what Content-Length says */
-    uint64_t body_received;              /* bytes given out by H1_BODY so far */
+    uint64_t body_received;              /* bytes given out by H1_BODY, or taken, so far */
     char reason[H1_REASON_SIZE_MAX + 1]; /* may be ""; cut off when longer: it means nothing */
     struct il_headers headers;           /* take with headers_swap to keep */
     struct il_headers trailers; /* once complete; empty but for chunked bodies that have some */
@@ -92,6 +92,12 @@ void h1_response_allow_upgrade(struct h1_response *r);
  * the connection is to be closed. */
 IL_MUST_USE enum il_code h1_response_feed(struct h1_response *r, const char *data, size_t size,
                                           struct h1_step *ret_step, struct il_error *err);
+
+/* How many of the bytes that come next are the body's, whatever they are. They may be received
+ * right where they are wanted, and then be counted with h1_response_took, as if they had been fed.
+ * 0 when only h1_response_feed knows; UINT64_MAX when all are until the connection ends. */
+uint64_t h1_response_body_left(const struct h1_response *r);
+void h1_response_took(struct h1_response *r, uint64_t size);
 
 /* The server will send nothing more (over TLS: has said so; a cut stream is an error and not an
  * end). IL_OK when the response is complete, by that or before; else IL_EPEERCLOSED that says how
