@@ -12,6 +12,8 @@
 #include "base/shown.h"
 #include "doctor/verdict.h"
 
+#define REGISTRY_STOOD_MS 900u /* between the two readings, for more than a possible finding */
+
 enum chain_end { CHAIN_LIVE, CHAIN_STARVED, CHAIN_PARKED, CHAIN_GONE };
 
 struct chain {
@@ -284,10 +286,11 @@ static void add_request(struct look *look, struct finding *finding, uint32_t ind
     finding->runtime = RUNTIME_INTERLOOP;
 }
 
-/* What the chain proves about a finding that the kernel's view has led to. */
+/* What the chain proves about a finding that the kernel's view has led to. It needs no more than
+ * the two readings of the record: however few looks there were in between, what stood has stood. */
 static void strengthen(struct look *look, struct finding *finding, const struct chain *chain)
 {
-    if (!window_is_enough(look)) {
+    if (window_ms(look) < REGISTRY_STOOD_MS) {
         return;
     }
     if (chain->end == CHAIN_STARVED && finding->verdict == VERDICT_PARKED_OWNER) {
@@ -299,6 +302,7 @@ static void strengthen(struct look *look, struct finding *finding, const struct 
     }
     if ((chain->end == CHAIN_PARKED && finding->verdict == VERDICT_PARKED_OWNER) ||
         (chain->end == CHAIN_STARVED && finding->verdict == VERDICT_BUSY_OWNER) ||
+        (chain->end == CHAIN_GONE && finding->verdict == VERDICT_NOBODY_WATCHES) ||
         (chain->end == CHAIN_LIVE && finding->verdict == VERDICT_PEER && !chain->is_pool)) {
         finding->confidence = CONFIDENCE_CERTAIN;
     }

@@ -150,7 +150,7 @@ uint32_t look_socket_of_inode(const struct look *look, uint64_t inode)
 }
 
 /* The fds are kept sorted by number (procfs_read_fds). */
-uint32_t look_socket_of_fd(const struct look *look, int fd)
+static uint32_t find_fd(const struct look *look, int fd)
 {
     uint32_t low = 0, high = look->fd_count;
 
@@ -163,10 +163,24 @@ uint32_t look_socket_of_fd(const struct look *look, int fd)
             high = middle;
         }
     }
-    if (low == look->fd_count || look->fds[low].fd != fd || look->fds[low].kind != FD_SOCKET) {
+    return low < look->fd_count && look->fds[low].fd == fd ? low : UINT32_MAX;
+}
+
+struct seen_fd *look_fd(struct look *look, int fd)
+{
+    uint32_t index = find_fd(look, fd);
+
+    return index == UINT32_MAX ? NULL : &look->fds[index];
+}
+
+uint32_t look_socket_of_fd(const struct look *look, int fd)
+{
+    uint32_t index = find_fd(look, fd);
+
+    if (index == UINT32_MAX || look->fds[index].kind != FD_SOCKET) {
         return UINT32_MAX;
     }
-    return look_socket_of_inode(look, look->fds[low].inode);
+    return look_socket_of_inode(look, look->fds[index].inode);
 }
 
 void look_clean(char *ret_text, size_t size, const char *text)

@@ -120,7 +120,8 @@ enum fd_kind { FD_OTHER, FD_SOCKET, FD_EPOLL, FD_URING, FD_EVENTFD, FD_PIPE, FD_
 struct seen_fd {
     int fd;
     enum fd_kind kind;
-    uint64_t inode; /* sockets and pipes: unique */
+    uint64_t inode;      /* sockets and pipes: unique */
+    uint32_t poll_count; /* an eventfd: looks at which a thread had it in a poll() */
 };
 
 struct set_watch {
@@ -322,6 +323,7 @@ uint32_t look_set_of_fd(const struct look *look, int fd);
 /* Index of the socket; UINT32_MAX when it is none. Binary search, needs look_sockets_index(). */
 uint32_t look_socket_of_inode(const struct look *look, uint64_t inode);
 uint32_t look_socket_of_fd(const struct look *look, int fd);
+struct seen_fd *look_fd(struct look *look, int fd); /* NULL when it was not open at the start */
 /* `ret_text` of `size` becomes printable: control bytes and what is not ASCII become '?'. */
 void look_clean(char *ret_text, size_t size, const char *text);
 

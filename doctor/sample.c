@@ -21,12 +21,13 @@
 #define SAMPLE_PAUSE_SPREAD_NS 30000000u
 #define SAMPLE_LONG_NS         900000000u
 #define SAMPLE_LOOKS_MIN       10
+#define SAMPLE_PATIENCE        5 /* times the duration, on a machine too busy for enough looks */
 #define SAMPLE_SOCKET_DUMPS    4 /* besides the first and the last */
 
 struct sampler {
     struct look *look;
     uint64_t until_ns;
-    uint64_t give_up_ns; /* on a machine too busy for enough looks */
+    uint64_t give_up_ns; /* even without enough looks */
     uint64_t next_dump_ns;
     uint64_t random; /* only to spread the looks: no need for a good one */
 };
@@ -131,7 +132,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     sockets_look(look);
     sets_link(look);
     sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
-    sampler.give_up_ns = look->started_ns + 2 * look->options.duration_ms * 1000000u;
+    sampler.give_up_ns = look->started_ns + SAMPLE_PATIENCE * look->options.duration_ms * 1000000u;
     sampler.next_dump_ns = look->started_ns + dump_every_ns;
     for (;;) {
         uint64_t begun_ns = look_now_ns(), begun_cpu_ns = cpu_ns();

@@ -277,6 +277,7 @@ void verdict_conclude(struct look *look)
 {
     judge_locks(look);
     judge_sets(look);
+    judge_contexts(look);
     judge_pools(look);
     judge_resolver(look);
     judge_sockets(look);

@@ -53,6 +53,7 @@ bool socket_is_orphan(const struct look *look, const struct seen_socket *socket)
 
 void judge_locks(struct look *look);
 void judge_sets(struct look *look);
+void judge_contexts(struct look *look); /* after judge_sets */
 void judge_pools(struct look *look);
 void judge_sockets(struct look *look);
 void judge_resolver(struct look *look);

@@ -230,6 +230,11 @@ static void note_socket(struct look *look, int fd, pid_t tid)
  * into another. */
 static void note_polled_fd(struct look *look, int fd, pid_t tid)
 {
+    struct seen_fd *seen = look_fd(look, fd);
+
+    if (seen != NULL && seen->kind == FD_EVENTFD) {
+        seen->poll_count++;
+    }
     sets_note_poller(look, fd, tid);
     note_socket(look, fd, tid);
 }

@@ -144,6 +144,13 @@ static void explain_parked(const struct look *look, struct finding *finding,
             "been written to its socket, which looks like an idle connection.",
             article(words->runtime), words->runtime, (unsigned long long)tenths / 10,
             (unsigned long long)tenths % 10);
+    } else if (finding->set_count == 0) {
+        EXPLAIN(finding,
+                "%s has arrived and has lain unread in this machine for %llu.%llu s. Nobody reads "
+                "its socket: most likely it belongs to %s %s that no thread drives. The other side "
+                "and the network have done their part; the request hangs for ever.",
+                unread, (unsigned long long)tenths / 10, (unsigned long long)tenths % 10,
+                article(words->runtime), words->runtime);
     } else {
         EXPLAIN(finding,
                 "%s has arrived and has lain unread in this machine for %llu.%llu s. Its socket "
