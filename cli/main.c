@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/get.h"
 #include "doctor/doctor.h"
 #include "lab/explore.h"
 #include "lab/reproduce.h"
@@ -28,6 +29,8 @@ static struct command commands[] = {
     { "explore", "interloop explore", "causes under thousands of schedules, in a simulated world",
       explore_main, true },
     { "doctor", "interloop doctor", "which request of a live process hangs, and why", doctor_main,
+      true },
+    { "get", "interloop get", "a request from the shell, with all that happened to it", get_main,
       true },
     { "bench", "interloop bench", "load from several runtimes at once, and how it was answered",
       bench_main, true },

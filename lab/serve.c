@@ -2,12 +2,15 @@
  *
  * Owns: the server, from start to stop. Threads: the main thread. Ends: on SIGINT or SIGTERM, which
  *   it takes by sigwaitinfo() and not by a handler. */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/base.h"
+#include "lab/certificates.h"
 #include "lab/serve.h"
 #include "lab/server.h"
 
@@ -24,6 +27,10 @@ enum serve_option {
     SERVE_CONNECTIONS,
     SERVE_REQUESTS,
     SERVE_ANSWERING,
+    SERVE_TLS,
+    SERVE_CA_FILE,
+    SERVE_CLIENT_FILE,
+    SERVE_TLS_CUT,
 };
 
 static const struct option serve_options[] = {
@@ -37,6 +44,10 @@ static const struct option serve_options[] = {
     { "connections", required_argument, NULL, SERVE_CONNECTIONS },
     { "requests", required_argument, NULL, SERVE_REQUESTS },
     { "answering", required_argument, NULL, SERVE_ANSWERING },
+    { "tls", no_argument, NULL, SERVE_TLS },
+    { "ca-file", required_argument, NULL, SERVE_CA_FILE },
+    { "client-file", required_argument, NULL, SERVE_CLIENT_FILE },
+    { "tls-cut", no_argument, NULL, SERVE_TLS_CUT },
     { NULL, 0, NULL, 0 },
 };
 
@@ -52,6 +63,11 @@ static const char serve_usage[] =
     "      --requests N        close a connection after its Nth request (0: no limit)\n"
     "      --answering N       answer so many requests at once, queue the others (0: no limit)\n"
     "      --http10            answer as an HTTP/1.0 server\n"
+    "      --tls               speak TLS, with a certificate for localhost made on the spot\n"
+    "      --ca-file FILE      with --tls: write there whom to trust (interloop get --cacert)\n"
+    "      --client-file FILE  with --tls: want a certificate from clients, and write one, with\n"
+    "                          its key, there (interloop get --cert)\n"
+    "      --tls-cut           with --tls: close without the close_notify of TLS\n"
     "      --json              print where it listens, and the paths, as one line of JSON\n"
     "  -h, --help              print this\n"
     "\n"
@@ -62,8 +78,13 @@ static const char serve_usage[] =
 
 struct serve {
     struct lab_server_options options;
+    struct lab_server_tls tls;
+    const char *ca_file, *client_file; /* NULL: none */
+    bool is_tls;
     bool is_json;
     bool is_help;
+    struct lab_authority *authority;
+    struct lab_certificate certificate;
 };
 
 /* ---- the command line ---- */
@@ -109,6 +130,16 @@ static bool serve_take_option(struct serve *serve, int option)
         return serve->is_help = true;
     case SERVE_HTTP10:
         return options->is_http10 = true;
+    case SERVE_TLS:
+        return serve->is_tls = true;
+    case SERVE_CA_FILE:
+        serve->ca_file = optarg;
+        return true;
+    case SERVE_CLIENT_FILE:
+        serve->client_file = optarg;
+        return true;
+    case SERVE_TLS_CUT:
+        return serve->tls.is_cut = true;
     case SERVE_DELAY:
         return serve_number("--delay", optarg, UINT32_MAX, &options->delay_ms);
     case SERVE_IDLE_TIMEOUT:
@@ -149,7 +180,67 @@ static bool serve_parse(struct serve *serve, int argc, char **argv)
                 argv[optind]);
         return false;
     }
+    if (!serve->is_tls &&
+        (serve->ca_file != NULL || serve->client_file != NULL || serve->tls.is_cut)) {
+        fprintf(stderr,
+                "interloop serve: --ca-file, --client-file and --tls-cut want --tls as well\n");
+        return false;
+    }
     return true;
+}
+
+/* ---- certificates ---- */
+
+/* For its owner only: there may be a key in it. */
+static bool serve_write_file(const char *path, const char *text, const char *more)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool is_written = file != NULL && fputs(text, file) >= 0 && fputs(more, file) >= 0;
+
+    if (file != NULL) {
+        is_written = fclose(file) == 0 && is_written;
+    }
+    if (!is_written) {
+        fprintf(stderr, "interloop serve: cannot write '%s': %s\n", path, strerror(errno));
+    }
+    return is_written;
+}
+
+static bool serve_make_client_certificate(struct serve *serve, struct il_error *err)
+{
+    static const struct lab_certificate_options for_client = { .common_name = "client",
+                                                               .alternative_names = "none",
+                                                               .usage = "clientAuth" };
+    struct lab_certificate client;
+    bool is_written;
+
+    if (lab_authority_issue(serve->authority, &for_client, &client, err) != IL_OK) {
+        fprintf(stderr, "interloop serve: %s\n", err->message);
+        return false;
+    }
+    is_written = serve_write_file(serve->client_file, client.pem, client.key_pem);
+    lab_certificate_deinit(&client);
+    serve->tls.client_ca_pem = lab_authority_pem(serve->authority);
+    return is_written;
+}
+
+static bool serve_make_certificates(struct serve *serve)
+{
+    static const struct lab_certificate_options for_localhost;
+    struct il_error err;
+
+    if (lab_authority_new("interloop serve", &serve->authority, &err) != IL_OK ||
+        lab_authority_issue(serve->authority, &for_localhost, &serve->certificate, &err) != IL_OK) {
+        fprintf(stderr, "interloop serve: %s\n", err.message);
+        return false;
+    }
+    serve->tls.certificate_pem = serve->certificate.pem;
+    serve->tls.key_pem = serve->certificate.key_pem;
+    serve->options.tls = &serve->tls;
+    return (serve->ca_file == NULL ||
+            serve_write_file(serve->ca_file, lab_authority_pem(serve->authority), "")) &&
+           (serve->client_file == NULL || serve_make_client_certificate(serve, &err));
 }
 
 /* ---- output ---- */
@@ -199,8 +290,8 @@ static bool serve_print_start(const struct serve *serve, const struct lab_server
     bool is_v6 = strchr(address, ':') != NULL;
     char url[96];
 
-    (void)snprintf(url, sizeof(url), "http://%s%s%s:%u/", is_v6 ? "[" : "", address,
-                   is_v6 ? "]" : "", lab_server_port(server));
+    (void)snprintf(url, sizeof(url), "%s://%s%s%s:%u/", serve->is_tls ? "https" : "http",
+                   is_v6 ? "[" : "", address, is_v6 ? "]" : "", lab_server_port(server));
     if (serve->is_json) {
         serve_print_json(server, url);
     } else {
@@ -283,9 +374,13 @@ int serve_main(int argc, char **argv)
         sigaddset(&signals, SIGINT);
         sigaddset(&signals, SIGTERM);
         il_assert(sigprocmask(SIG_BLOCK, &signals, &before) == 0);
-        status = serve_run(&serve, help, &signals);
+        status = serve.is_tls && !serve_make_certificates(&serve)
+                     ? SERVE_EXIT_FAILED
+                     : serve_run(&serve, help, &signals);
         il_assert(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
     }
+    lab_certificate_deinit(&serve.certificate);
+    lab_authority_free(serve.authority);
     il_free(help);
     return status;
 }

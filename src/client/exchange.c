@@ -52,7 +52,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->has_begun = false;
     call->is_send_broken = false;
     call->sent_size = 0;
-    call->response->timing.connected_ns = loop_now_ns(call->home);
+    call->response->timing.connected_ns = was_reused ? loop_now_ns(call->home) : sys_now_ns();
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
     response_set_tls(call->response, conn);

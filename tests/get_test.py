@@ -1,0 +1,222 @@
+#!/usr/bin/python3
+"""`interloop get` and `interloop serve --tls`, as a user or a script meets them."""
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness  # noqa: E402
+
+EXE = os.path.join(os.environ.get("IL_BUILD", "build"), "interloop")
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append((function.__name__, function))
+    return function
+
+
+class Serve:
+    """`interloop serve`, as long as the block lasts."""
+
+    def __init__(self, *options):
+        self.options = options
+
+    def __enter__(self):
+        self.process = subprocess.Popen([EXE, "serve", "--json", *self.options], stdout=subprocess.PIPE, text=True)
+        self.url = json.loads(self.process.stdout.readline())["url"]
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+
+def get(*arguments, stdin=None, **environment):
+    return subprocess.run([EXE, "get", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          input="" if stdin is None else stdin, timeout=120, env={**os.environ, **environment})
+
+
+def want(what, actual, wanted):
+    if actual != wanted:
+        yield f"{what} is {actual!r}, want {wanted!r}"
+
+
+def want_part(what, actual, part):
+    if not re.search(part, actual):
+        yield f"{what} is {actual!r}, want {part!r} in it"
+
+
+@check
+def body_goes_to_stdout_and_nothing_else():
+    with Serve() as server:
+        out = get(server.url + "id/abc")
+    yield from want("exit status", out.returncode, 0)
+    yield from want("stdout", out.stdout, "abc")
+    yield from want("stderr", out.stderr, "")
+
+
+@check
+def method_headers_and_data_are_sent():
+    with Serve() as server:
+        out = get("-H", "X-One: eins", "-d", "a=b", "--data", "@-", server.url + "echo", stdin="from stdin")
+        put = get("-X", "PUT", "-H", "content-type: text/x", "-d", "z", server.url + "echo")
+    yield from want_part("request", out.stdout, r"^POST /echo HTTP/1.1\n")
+    yield from want_part("request", out.stdout, "X-One: eins\n")
+    yield from want_part("request", out.stdout, "application/x-www-form-urlencoded")
+    yield from want("body", out.stdout.split("\n")[-1], "a=b&from stdin")
+    yield from want_part("request", put.stdout, r"^PUT /echo ")
+    yield from want("types", len(re.findall("(?i)content-type", put.stdout)), 1)
+
+
+@check
+def include_prints_head_and_trailers_around_the_body():
+    with Serve() as server:
+        out = get("-i", server.url + "trailers/2")
+    yield from want_part("stdout", out.stdout, r"^HTTP/1.1 200 OK\n")
+    yield from want_part("stdout", out.stdout, r"\n\nhelloX-Filler-0+: v")
+
+
+@check
+def output_goes_into_the_file():
+    with Serve() as server, tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "body")
+        out = get("-o", path, server.url + "bytes/100000")
+        yield from want("size", os.path.getsize(path), 100000)
+        yield from want("stdout", out.stdout, "")
+        bad = get("-o", os.path.join(folder, "none", "x"), server.url)
+        yield from want("exit status", bad.returncode, 3)
+        full = get("-o", "/dev/full", server.url + "bytes/100000")
+        yield from want("exit status", full.returncode, 3)
+        yield from want_part("stderr", full.stderr, "No space left")
+
+
+@check
+def verbose_tells_phases_connection_and_driver():
+    with Serve() as server:
+        out = get("-v", server.url + "id/1", server.url + "id/2")
+    yield from want("stdout", out.stdout, "12")
+    for part in (r"< HTTP/1.1 200 OK", r"\* connection \d+: new; driver: the caller", r": reused; driver",
+                 r"\* resolve +\d", r"\* connect +\d", r"\* first-byte +\d", r"\* total +[\d.]+ ms, 1 bytes"):
+        yield from want_part("stderr", out.stderr, part)
+
+
+@check
+def json_has_the_promised_shape():
+    with Serve() as server:
+        out = get("--json", server.url + "id/x", server.url + "status/404")
+        bad = get("--json", server.url + "close")
+    first, second = map(json.loads, out.stdout.splitlines())
+    yield from want("fields", list(first), ["url", "http", "status", "reason", "headers", "trailers", "connection",
+                                            "reused", "driver", "phases_ms", "total_ms", "body_bytes"])
+    yield from want("status", (first["status"], second["status"]), (200, 404))
+    yield from want("reused", (first["reused"], second["reused"]), (False, True))
+    yield from want("phases", list(first["phases_ms"]), ["resolve", "connect", "write", "first-byte", "read"])
+    failure = json.loads(bad.stdout)
+    yield from want("fields", list(failure), ["url", "error", "phase", "message"])
+    yield from want("error", failure["error"], "IL_EPEERCLOSED")
+
+
+@check
+def exit_status_says_what_happened():
+    with Serve() as server:
+        for arguments, status, words in (
+                ([server.url + "status/404"], 0, ""),
+                (["--fail", server.url + "status/404"], 1, ""),
+                (["--fail", server.url + "status/204"], 0, ""),
+                ([], 2, "no URL"),
+                (["--no-such-option", server.url], 2, "unknown option '--no-such-option'"),
+                (["-H"], 2, "a value is missing after '-H'"),
+                (["-H", "nothing", server.url], 2, "has no ':'"),
+                (["--max-time", "x", server.url], 2, "want seconds"),
+                (["--address", "localhost", server.url], 2, "not an IPv4 or IPv6 address"),
+                (["ftp://localhost/"], 2, "IL_EURL"),
+                (["--cacert", "/nonexistent", "https://localhost/"], 3, "No such file"),
+                (["--max-time", "0.2", server.url + "never"], 3, "IL_ETIMEDOUT, phase first-byte"),
+                ([server.url + "bytes/1000?cut_at=10"], 3, "IL_EPEERCLOSED"),
+                (["http://127.0.0.1:1/"], 3, "IL_ECONNECT, phase connect")):
+            out = get(*arguments)
+            yield from want(f"exit status of {arguments}", out.returncode, status)
+            yield from want_part(f"stderr of {arguments}", out.stderr, re.escape(words))
+
+
+@check
+def https_wants_the_ca_and_says_what_is_wrong():
+    with tempfile.TemporaryDirectory() as folder:
+        ca = os.path.join(folder, "ca.pem")
+        with Serve("--tls", "--ca-file", ca) as server:
+            yield from want_part("url", server.url, "^https://")
+            good = get("-v", "--cacert", ca, server.url + "id/1", server.url + "id/2")
+            by_environment = get(server.url + "id/3", SSL_CERT_FILE=ca)
+            refused = get(server.url + "id/1")
+            wrong_host = get("--cacert", ca, "--address", "127.0.0.1",
+                             server.url.replace("127.0.0.1", "wrong.example") + "id/1")
+            insecure = get("-k", server.url + "id/1")
+            by_json = json.loads(get("--json", "--cacert", ca, server.url + "id/1").stdout)
+            pinned = get("--cacert", ca, "--pinnedpubkey", by_json["tls"]["public_key"], server.url + "id/4")
+            not_pinned = get("-k", "--pinnedpubkey", "sha256//" + "A" * 43 + "=", server.url + "id/4")
+            keys = os.path.join(folder, "keys")
+            get("--cacert", ca, server.url + "id/1", SSLKEYLOGFILE=keys)
+            with open(keys, encoding="ascii") as file:
+                yield from want_part("key log", file.read(), "CLIENT_TRAFFIC_SECRET_0 ")
+    yield from want("stdout", good.stdout, "12")
+    yield from want("exit status", good.returncode, 0)
+    for part in (r"\* TLS: TLSv1.3, TLS_\w+, full handshake, protocol http/1.1",
+                 r"\* certificate: 'CN=localhost', issued by 'CN=interloop serve', until [^:]*:[^:]*:[^:]*Z: verified",
+                 r": reused;", r"\* tls +\d"):
+        yield from want_part("stderr", good.stderr, part)
+    yield from want("stdout", by_environment.stdout, "3")
+    yield from want("exit status", refused.returncode, 3)
+    yield from want_part("stderr", refused.stderr, "IL_ECERT, phase tls: .*X509_V_ERR_")
+    yield from want_part("stderr", wrong_host.stderr, "wrong.example.*it is for localhost.*HOSTNAME_MISMATCH")
+    yield from want("stdout", insecure.stdout, "1")
+    yield from want_part("stderr", insecure.stderr, "warning: --insecure")
+    yield from want("phases", list(by_json["phases_ms"]), ["resolve", "connect", "tls", "write", "first-byte", "read"])
+    yield from want("stdout", pinned.stdout, "4")
+    yield from want_part("stderr", not_pinned.stderr, "not one of the 1 pinned")
+
+
+@check
+def client_certificate_is_shown_to_who_asks():
+    with tempfile.TemporaryDirectory() as folder:
+        names = {name: os.path.join(folder, name) for name in ("ca.pem", "client.pem")}
+        with Serve("--tls", "--ca-file", names["ca.pem"], "--client-file", names["client.pem"]) as server:
+            without = get("--cacert", names["ca.pem"], server.url + "id/1")
+            with_it = get("--cacert", names["ca.pem"], "--cert", names["client.pem"], server.url + "id/1")
+    yield from want("exit status", without.returncode, 3)
+    yield from want_part("stderr", without.stderr, "IL_ETLS.*certificate required")
+    yield from want("stdout", with_it.stdout, "1")
+
+
+@check
+def terminal_is_not_commanded_by_the_server():
+    with Serve() as server:
+        try:
+            pid, fd = pty.fork()
+        except OSError as error:  # a root without /dev/pts
+            raise harness.Skip(f"no terminal to be had here: {error}") from error
+        if pid == 0:
+            os.execv(EXE, [EXE, "get", "-i", server.url + "raw/HTTP/1.1%20200%20OK%0d%0aX:%20%9b%0d%0a"
+                           "Content-Length:%209%0d%0a%0d%0aa%1b[2Jb%c3%a4c?keep=1"])
+        text = b""
+        try:
+            while part := os.read(fd, 65536):
+                text += part
+        except OSError:
+            pass  # how a terminal says that the other side is gone
+        os.waitpid(pid, 0)
+        os.close(fd)
+    if b"\x1b" in text or b"\x07" in text or b"\x9b" in text:
+        yield f"the terminal gets {text!r}"
+    if b"a\\x1b[2Jb\xc3\xa4c" not in text:
+        yield f"the terminal gets {text!r}, want the body"
+
+
+harness.run(CHECKS)
