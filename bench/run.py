@@ -8,20 +8,24 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
+import time
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from suite import contenders, goals, instructions, machine, measure, plot, report, rounds, workloads  # noqa: E402
+from suite import (budget, contenders, goals, instructions, machine, measure, outcome, plot, publish,  # noqa: E402
+                   report, rounds, workloads)
 
 FULL_ROUNDS, FULL_SECONDS = 7, 1.5
+LIMITED_ROUNDS = 5  # with --minutes
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.25
+ROOT = os.path.dirname(HERE)
 RECORD = os.path.join(HERE, "instructions.json")
-DOCUMENT = os.path.join(os.path.dirname(HERE), "docs", "performance.md")
-MARKS = ("<!-- results: written by tools/bench --publish -->", "<!-- end of results -->")
 PLOTTED = ("get-1", "get-64", "get-1024", "get-9000", "download", "close")
+PLOTTED_SUMMARY = ("get-64", "get-9000")
 PLOTTED_MEMORY = ("held-10k", "idle-10k")
 
 
@@ -31,14 +35,19 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer contenders, rounds and workloads")
     parser.add_argument("--only", metavar="NAMES", help="these workloads, separated by commas")
     parser.add_argument("--with", metavar="NAMES", dest="names", help="these contenders (and the floor)")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {FULL_ROUNDS}, quick {QUICK_ROUNDS}")
+    parser.add_argument("--rounds", type=int, metavar="N",
+                        help=f"default {FULL_ROUNDS}, with --minutes {LIMITED_ROUNDS}, quick {QUICK_ROUNDS}")
     parser.add_argument("--seconds", type=float, metavar="S",
                         help=f"of one run, about: default {FULL_SECONDS}, quick {QUICK_SECONDS}")
-    parser.add_argument("--build", default=os.path.join(os.path.dirname(HERE), "build"), metavar="DIR")
+    parser.add_argument("--minutes", type=float, metavar="M",
+                        help="be through with all of it in M minutes: the runs are as long as that allows")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR")
     parser.add_argument("--out", metavar="DIR", default=os.path.join(HERE, "results", "latest"),
                         help="where results.md, results.json and the plots go (default bench/results/latest)")
     parser.add_argument("--publish", action="store_true",
-                        help="keep these results: write bench/results/ and the tables of docs/performance.md")
+                        help="and then write bench/results/, the tables of docs/performance.md, and README.md's")
+    parser.add_argument("--from", metavar="DIR", dest="kept",
+                        help="measure nothing: take DIR/results.json, from an earlier run, whole or not")
     parser.add_argument("--list", action="store_true", help="name the workloads and the contenders")
     parser.add_argument("--instructions", action="store_true",
                         help="count instructions, system calls and allocations of a request (callgrind, strace, "
@@ -53,8 +62,12 @@ def parse_arguments():
         for name in given.split(",") if given else ():
             if name not in known:
                 parser.error(f"there is no '{name}'; there are: {', '.join(known)}")
-    if options.publish and (options.quick or options.only or options.names):
+    if options.publish and not options.kept and (options.quick or options.only or options.names):
         parser.error("--publish is for whole runs: not with --quick, --only or --with")
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error("--minutes: more than 0")
+    if options.minutes is not None and options.seconds is not None:
+        parser.error("--minutes decides how long a run is: not with --seconds")
     if options.profile and (options.only not in workloads.BY_NAME or options.names not in contenders.BY_NAME):
         parser.error("--profile needs one workload (--only) and one contender (--with)")
     if options.rounds is not None and options.rounds < 1:
@@ -90,62 +103,134 @@ def choose(options):
 # ---- the comparison ----
 
 
+def settings_of(options):
+    count = options.rounds or (QUICK_ROUNDS if options.quick else LIMITED_ROUNDS if options.minutes else FULL_ROUNDS)
+    seconds = options.seconds or (QUICK_SECONDS if options.quick else FULL_SECONDS)
+    return rounds.Settings(options.build, count, seconds, options.quick)
+
+
+class Suite:
+    """One run of the suite: what is to be measured, what has been, and what a reader must know of it."""
+
+    def __init__(self, options):
+        self.options = options
+        self.settings = settings_of(options)
+        self.contests = [rounds.Contest(workload, names, self.settings) for workload, names in choose(options)]
+        self.budget = budget.Budget(options.minutes and options.minutes * 60, self.settings.seconds,
+                                    rounds.Contest.estimate_s)
+        self.outcomes = []
+        self.not_measured = {}
+        self.longest_s = 0.0  # of one run
+        self.was_stopped = False
+
+    def measure(self, server):
+        try:
+            for index, contest in enumerate(self.contests):
+                rounds.say(f"[pilot {index + 1} of {len(self.contests)}] {contest.workload.name}; "
+                           f"{budget.words(self.budget.gone_s())} gone")
+                self.guard(contest, server, contest.pilot_all)
+            for index, contest in enumerate(self.contests):
+                self.measure_one(index, contest, server)
+        except KeyboardInterrupt:
+            self.was_stopped = True
+            done = {result.name for result in self.outcomes} | set(self.not_measured)
+            self.not_measured.update({contest.workload.name: "the run was ended early" for contest in self.contests
+                                      if contest.workload.name not in done})
+            rounds.say("bench: ended early; what was measured is kept")
+
+    def measure_one(self, index, contest, server):
+        time_plan, rest = self.budget, self.contests[index:]
+        seconds = time_plan.seconds_for(rest)
+        rounds.say(f"[{index + 1} of {len(self.contests)}] {contest.workload.name}: {contest.workload.title}: "
+                   f"{contest.rounds()} rounds of {len(contest.samples)} programs; {budget.words(time_plan.gone_s())} "
+                   f"gone, about {budget.words(time_plan.cost_s(rest, seconds))} to go")
+        if not time_plan.has_time_for(contest, seconds):
+            self.not_measured[contest.workload.name] = "there was no time"
+            rounds.say("    left out: there is no time")
+            return
+        deadline = time.monotonic() + 1.5 * time_plan.cost_s([contest], seconds) if self.options.minutes else None
+        time_plan.begin()
+        self.guard(contest, server, lambda running: contest.run_all(running, seconds, deadline))
+        time_plan.end(contest, seconds)
+        self.longest_s = max(self.longest_s, seconds)
+        self.outcomes.append(contest.outcome())
+        self.write()
+
+    def guard(self, contest, server, action):
+        """Each workload has a server of its own, so that the next one does not suffer from what this one did to it."""
+        try:
+            with server(self.settings.cores) as running:
+                action(running)
+        except (measure.Failed, OSError) as error:
+            contest.fail(error)
+
+    def about(self):
+        settings = self.settings
+        return {"machine": machine.describe(), "noise": settings.noise.shares(), "rounds": settings.rounds,
+                "seconds": self.longest_s, "is_quick": settings.is_quick, "not_measured": self.not_measured,
+                "are_cores_shared": settings.cores.are_shared}
+
+    def write(self):
+        """What there is by now: a run that is cut short has lost only what was under way."""
+        publish.write_all({os.path.join(self.options.out, name): text
+                           for name, text in rendered(self.about(), self.outcomes).items()})
+
+    def status(self):
+        return 1 if self.was_stopped or any(result.failed for result in self.outcomes) else 0
+
+
+def rendered(about, outcomes):
+    """{file name: text} of all that can be made of these results."""
+    judged = goals.judge({result.name: result.rows for result in outcomes})
+    files = {"results.md": report.whole(about, outcomes, judged),
+             "results.json": json.dumps(report.to_json(about, outcomes, judged), indent=1) + "\n"}
+    for name, kinds, draw in (("cpu.svg", PLOTTED, plot.draw_cpu), ("summary.svg", PLOTTED_SUMMARY, plot.draw_cpu),
+                              ("memory.svg", PLOTTED_MEMORY, plot.draw_memory)):
+        panels = [(result.workload.title, result.workload.floor, result.rows) for result in outcomes
+                  if result.name in kinds and result.rows]
+        if panels:
+            files[name] = draw(panels)
+    return files
+
+
+def show_and_publish(options, about, outcomes):
+    files = rendered(about, outcomes)
+    print(files["results.md"])
+    if options.publish:
+        written = publish.publish(ROOT, files, report.summary(about, outcomes), files["results.md"])
+        rounds.say(f"published: {', '.join(written)}")
+
+
 def compare(options, server):
     """Exit status."""
-    settings = rounds.Settings(options.build,
-                               options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS),
-                               options.seconds or (QUICK_SECONDS if options.quick else FULL_SECONDS), options.quick)
-    contests = []
-    with server(settings.cores) as running:
-        for workload, names in choose(options):
-            rounds.say(f"{workload.name}: {workload.title}")
-            contest = rounds.Contest(workload, names, settings)
-            contest.run_all(running)
-            contests.append((contest, contest.rows()))
-    about = {"machine": machine.describe(), "noise": settings.noise.shares(), "rounds": settings.rounds,
-             "seconds": settings.seconds, "is_quick": options.quick,
-             "are_cores_shared": settings.cores.are_shared}
-    judged = goals.judge({contest.workload.name: rows for contest, rows in contests})
-    write_results(options, about, contests, judged)
-    return 1 if any(contest.failed for contest, _ in contests) else 0
+    suite = Suite(options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    suite.measure(server)
+    if not suite.outcomes:
+        rounds.say("bench: nothing was measured")
+        return 3
+    suite.write()
+    rounds.say(f"written: {os.path.relpath(options.out)}/ after {budget.words(suite.budget.gone_s())}")
+    if options.publish and suite.was_stopped:
+        rounds.say(f"not published, for it is not whole: tools/bench --publish --from {os.path.relpath(options.out)} "
+                   "publishes what there is")
+        options.publish = False
+    show_and_publish(options, suite.about(), suite.outcomes)
+    return suite.status()
 
 
-def plots(contests):
-    """{file name: SVG}"""
-    drawn = {}
-    for name, kinds, draw in (("cpu.svg", PLOTTED, plot.draw_cpu), ("memory.svg", PLOTTED_MEMORY, plot.draw_memory)):
-        panels = [(contest.workload.title, contest.workload.floor, rows) for contest, rows in contests
-                  if contest.workload.name in kinds and rows]
-        if panels:
-            drawn[name] = draw(panels)
-    return drawn
-
-
-def write_results(options, about, contests, judged):
-    folder = os.path.join(HERE, "results") if options.publish else options.out
-    text = report.whole(about, contests, judged)
-    files = {"results.md": text,
-             "results.json": json.dumps(report.to_json(about, contests, judged), indent=1) + "\n", **plots(contests)}
-    os.makedirs(folder, exist_ok=True)
-    for name, content in files.items():
-        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-            file.write(content)
-    if options.publish:
-        publish(text)
-    print(text)
-    rounds.say(f"written: {', '.join(os.path.relpath(os.path.join(folder, name)) for name in files)}")
-
-
-def publish(text):
-    """Put the plots and the tables between the marks of docs/performance.md."""
-    with open(DOCUMENT, encoding="utf-8") as file:
-        document = file.read()
-    before, _, rest = document.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    pictures = ("![CPU time of a request, by client](../bench/results/cpu.svg)\n\n"
-                "![Memory of a request, by client](../bench/results/memory.svg)\n")
-    with open(DOCUMENT, "w", encoding="utf-8") as file:
-        file.write(f"{before}{MARKS[0]}\n\n{pictures}\n{text}\n{MARKS[1]}{after}")
+def show_kept(options):
+    """Exit status. What an earlier run has written, once more."""
+    path = os.path.join(options.kept, "results.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            kept = json.load(file)
+        outcomes = [outcome.Outcome.from_json(name, result) for name, result in kept["workloads"].items()]
+    except (ValueError, KeyError) as error:
+        rounds.say(f"bench: {path}: these are no results of this suite: {error!r}")
+        return 3
+    show_and_publish(options, kept["about"], outcomes)
+    return 0
 
 
 # ---- what can be counted ----
@@ -180,6 +265,8 @@ def main():
     if options.list:
         show_list()
         return 0
+    if options.kept:
+        return guarded(lambda: show_kept(options))
     for notice in (contenders.build_go(options.build), contenders.build_rust(options.build)):
         if notice:
             rounds.say(f"bench: {notice}")
@@ -187,10 +274,15 @@ def main():
     def server(cores):
         return measure.Server(os.path.join(options.build, "bench", "server"), cores)
 
+    return guarded(lambda: count(options, server) if options.instructions or options.profile
+                   else compare(options, server))
+
+
+def guarded(action):
+    """Exit status of what may find that it cannot be done."""
     try:
-        return (count(options, server) if options.instructions or options.profile
-                else compare(options, server))
-    except (measure.Failed, instructions.Failed, OSError) as error:
+        return action()
+    except (measure.Failed, instructions.Failed, publish.Failed, OSError) as error:
         rounds.say(f"bench: {error}")
         return 3
 

@@ -79,6 +79,20 @@ class H2load(Contender):
                 f"http://127.0.0.1:{port}{workload.path}"]
 
 
+class InterloopBench(Contender):
+    def __init__(self):
+        super().__init__("il-bench", "interloop", "interloop bench", "interloop")
+        self.has_window = False
+        self.parse = measure.parse_interloop_bench
+
+    def path(self, build):
+        return os.path.join(build, "interloop")
+
+    def command(self, build, port, workload, requests, warm_up=0):
+        return [self.path(build), "bench", "--json", "-r1", f"-c{workload.connections}", f"-n{requests}",
+                f"http://127.0.0.1:{port}{workload.path}"]
+
+
 ALL = [
     Contender("floor-blocking", "floor", "floor: blocking socket", "floor_blocking"),
     Contender("floor-epoll", "floor", "floor: bare epoll loop", "floor_epoll"),
@@ -101,6 +115,7 @@ ALL = [
     Contender("il-timer", "interloop", "arm and cancel a timer, 10,000 others armed", "il_micro", "timer"),
     Contender("il-oneshot", "interloop", "a oneshot, each waiting for the other's", "il_micro", "oneshot"),
     Contender("il-channel", "interloop", "a message through a channel of 64", "il_micro", "channel"),
+    InterloopBench(),
     Wrk(),
     H2load(),
     Contender("curl-easy", "peer", "libcurl, easy", "peer_curl_easy"),

@@ -168,6 +168,16 @@ def parse_wrk(output):
     return int(match[1]), None, {}
 
 
+def parse_interloop_bench(output):
+    try:
+        result = json.loads(output)
+        if not result["good"]:
+            raise Failed(f"interloop bench: {output[-400:]}")
+        return result["answered"], result["body_bytes"], {}
+    except (KeyError, ValueError):
+        raise Failed(f"interloop bench: {output[-400:]}") from None
+
+
 def parse_h2load(output):
     match = re.search(r"^requests: (\d+) total, .* (\d+) succeeded, ", output, re.MULTILINE)
     if not match or match[1] != match[2]:

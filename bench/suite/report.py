@@ -2,6 +2,7 @@
 
 from suite.contenders import BY_NAME as CONTENDERS
 from suite.rounds import FLOOR_AGAIN
+from suite.statistics import median
 
 
 def label(name):
@@ -89,12 +90,15 @@ def ratio_text(row):
 TABLES = {"cpu": cpu_table, "latency": latency_table, "memory": memory_table, "micro": micro_table}
 
 
-def workload_section(contest, rows):
-    workload = contest.workload
-    text = [f"### {workload.title[0].upper()}{workload.title[1:]}", "", TABLES[workload.kind](rows), ""]
-    for name, why in contest.absent.items():
+def workload_section(outcome):
+    workload = outcome.workload
+    text = [f"### {workload.title[0].upper()}{workload.title[1:]}", ""]
+    if outcome.rows:
+        text += [TABLES[workload.kind](outcome.rows), ""]
+    text += [f"- {note}" for note in outcome.notes]
+    for name, why in outcome.absent.items():
         text.append(f"- {label(name)}: not measured: {why}")
-    for name, what in contest.failed.items():
+    for name, what in outcome.failed.items():
         text.append(f"- {label(name)}: **failed**: {what}")
     if text[-1] != "":
         text.append("")
@@ -111,24 +115,26 @@ def goals_section(judged):
 PAUSE_WORTH_SAYING_S = 1.0
 
 
-def noise_percent(contests):
-    """By how much a program differed from itself, at worst; None if none ran twice."""
-    differences = [abs(rows[FLOOR_AGAIN]["ratio"].median - 1) * 100 for contest, rows in contests
-                   if contest.workload.kind == "cpu" and "ratio" in rows.get(FLOOR_AGAIN, {})]
-    return max(differences) if differences else None
+def noise_percents(outcomes):
+    """By how much a program differed from itself: the median of all workloads, and the worst; None if none ran
+    twice."""
+    differences = [abs(outcome.rows[FLOOR_AGAIN]["ratio"].median - 1) * 100 for outcome in outcomes
+                   if outcome.workload.kind == "cpu" and "ratio" in outcome.rows.get(FLOOR_AGAIN, {})]
+    return (median(differences), max(differences)) if differences else None
 
 
-def about_section(about, contests):
+def about_section(about, outcomes):
     """How it was measured, in one paragraph; what a reader needs to know to trust the tables."""
     machine, noise = about["machine"], about["noise"]
-    differed = noise_percent(contests)
+    differed = noise_percents(outcomes)
     text = (f"Measured {machine['date']} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-            f"{machine['libc']}, {machine['compiler']}. {about['rounds']} rounds of about {about['seconds']} s, "
+            f"{machine['libc']}, {machine['compiler']}. {about['rounds']} rounds, runs of about {about['seconds']:.1f} s, "
             f"interleaved; medians, in parentheses the lowest and the highest round. Other processes had "
             f"{noise['others'] * 100:.1f} % of the machine meanwhile, and {noise['stolen'] * 100:.1f} % was stolen "
             "by its host.")
     if differed is not None:
-        text += f" The first of each table, measured a second time, differed from itself by up to {differed:.1f} %."
+        text += (f" The first of each table, measured a second time, differed from itself by {differed[0]:.1f} % "
+                 f"(median of the tables), at worst by {differed[1]:.1f} %.")
     if noise["longest_pause_s"] > PAUSE_WORTH_SAYING_S:
         text += (f" **The machine stood still for {noise['longest_pause_s']:.0f} s at a time: do not trust the "
                  "highest values.**")
@@ -136,32 +142,76 @@ def about_section(about, contests):
         text += " There is only one core: client and server share it."
     if about["is_quick"]:
         text += " This was a quick run: few rounds, for a first look only."
+    for name, why in about.get("not_measured", {}).items():
+        text += f" Not measured: {name} ({why})."
     return text + "\n"
 
 
-def whole(about, contests, judged):
-    """The whole report; `contests`: [(Contest, rows)]."""
-    parts = [about_section(about, contests)]
+def whole(about, outcomes, judged):
+    """The whole report."""
+    parts = [about_section(about, outcomes)]
     if judged:
         parts.append(goals_section(judged))
-    parts += [workload_section(contest, rows) for contest, rows in contests]
+    parts += [workload_section(outcome) for outcome in outcomes]
     return "\n".join(parts)
 
 
-def to_json(about, contests, judged):
-    def row_to_json(row):
-        return {key: value.to_json() if hasattr(value, "to_json") else value for key, value in row.items()}
-
+def to_json(about, outcomes, judged):
     return {
         "version": 1,
         "about": about,
         "goals": [{"goal": goal.text, "limit": goal.limit, "unit": goal.unit, "measured": value, "is_met": is_met}
                   for goal, value, is_met in judged],
-        "workloads": {
-            contest.workload.name: {
-                "title": contest.workload.title, "floor": contest.workload.floor,
-                "rows": {name: row_to_json(row) for name, row in rows.items()},
-                "absent": contest.absent, "failed": contest.failed,
-            } for contest, rows in contests
-        },
+        "workloads": {outcome.name: outcome.to_json() for outcome in outcomes},
     }
+
+
+# ---- the short form, for the README ----
+
+# One line for each client, with the way of using it that its users would choose; None: any that is cheapest.
+SUMMARY_LINES = [
+    ("the floor: a bare loop that parses nothing", ["floor-blocking", "floor-epoll"]),
+    ("**interloop**, a task each (the first column: a plain thread)", ["il-thread", "il-task"]),
+    ("**interloop**, callbacks", ["il-call"]),
+    ("wrk, a load generator", ["wrk"]),
+    ("h2load --h1, a load generator", ["h2load"]),
+    ("hyper on Tokio", ["hyper"]),
+    ("reqwest on Tokio", ["reqwest"]),
+    ("libcurl, the best of its ways", ["curl-easy", "curl-multi", "curl-socket"]),
+    ("libsoup 3", ["soup-sync", "soup-async"]),
+    ("Go net/http", ["go"]),
+]
+SUMMARY_COLUMNS = [  # workload, heading
+    ("get-1", "one at a time"), ("get-64", "64 in flight"), ("get-9000", "9,000 in flight"),
+    ("close", "a connection each"), ("held-10k", "KiB, each of 10,000"),
+]
+
+
+def _summary_cell(outcome, names):
+    measured = "bytes_per_request" if outcome.workload.kind == "memory" else "cpu_us"
+    rows = [outcome.rows[name] for name in names if measured in outcome.rows.get(name, {})]
+    if outcome.name == "get-1" and "il-thread" in names:
+        rows = [outcome.rows["il-thread"]] if "il-thread" in outcome.rows else []
+    if not rows:
+        return None
+    best = min(rows, key=lambda row: row[measured].median)
+    if measured == "bytes_per_request":
+        return kib(best[measured].median)
+    ratio = f" · {best['ratio'].median:.2f} ×" if "ratio" in best else ""
+    return f"{number(best[measured].median)} µs{ratio}"
+
+
+def summary(about, outcomes):
+    """One table: CPU of a small GET, and memory, for each client; and one sentence on how."""
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    columns = [(by_name[name], heading) for name, heading in SUMMARY_COLUMNS if name in by_name]
+    lines = []
+    for title, names in SUMMARY_LINES:
+        cells = [_summary_cell(outcome, names) for outcome, _ in columns]
+        if any(cells):
+            lines.append([title] + [cell or "" for cell in cells])
+    machine = about["machine"]
+    text = (f"CPU of the client's process for a small GET over loopback, and how many times the floor; memory of a "
+            f"request in flight. {machine['cpu']}, {machine['cores']} cores, {machine['date']}, medians of "
+            f"{about['rounds']} interleaved rounds.")
+    return "\n".join([_table([""] + [heading for _, heading in columns], lines), "", text])

@@ -5,13 +5,20 @@ round runs every contender once, every second round in reverse order, and ratios
 """
 import copy
 import sys
+import time
 
-from suite import machine, measure, statistics
+from suite import budget, machine, measure, statistics
 from suite.contenders import BY_NAME as CONTENDERS
+from suite.outcome import Outcome
 
 TIMEOUT_S = 300          # for one run of one program, unless it has to run longer
 WRK_SHORT_S = 1          # wrk counts whole seconds
 MEMORY_ROUNDS_MAX = 3    # memory hardly differs from one to the next
+ROUNDS_MIN = 3           # are made even if it takes too long
+SLOW_S = 5               # who needs that long beside what is measured makes fewer rounds
+RATE_OVERHEAD_S = 0.3    # of a run at a fixed rate, or for so many seconds
+MEMORY_OVERHEAD_S = 3.5  # of a run that holds 10,000 connections, and of the short one
+MEMORY_SLOW_S = {"curl-multi": 25, "curl-socket": 25}  # opens them in quadratic time
 FLOOR_AGAIN = "floor-again"
 PERCENTILES = (50, 99, 99.9)
 
@@ -26,12 +33,14 @@ class Contest:
     def __init__(self, workload, names, settings):
         self.workload = workload
         self.settings = settings
+        self.overheads_s = {}    # name -> what a run takes beside the time that is measured
+        self.per_request_s = {}  # name -> wall time
         self.absent = {}    # name -> why
         self.failed = {}    # name -> what happened
         self.requests = {}  # name -> requests (or seconds) of the long run
         self.samples = {}   # name -> [Sample], one for each round
         self.shorts = {}    # name -> [Sample] of the short runs
-        self.server_s = 0.0
+        self.notes = []     # what else a reader should know
         for name in names:
             why = CONTENDERS[name].why_absent(settings.build)
             if why:
@@ -50,6 +59,24 @@ class Contest:
         if self.workload.kind == "memory":
             return 1 if self.settings.is_quick else min(self.settings.rounds, MEMORY_ROUNDS_MAX)
         return self.settings.rounds
+
+    def rounds_of(self, name):
+        """Memory hardly differs, so who is slow shows it once."""
+        if self.overheads_s.get(name, 0) < SLOW_S:
+            return self.rounds()
+        return 1 if self.workload.kind == "memory" else min(self.rounds(), ROUNDS_MIN)
+
+    def estimate_s(self, seconds):
+        """What all of it takes, with runs of so many seconds."""
+        return sum(self.rounds_of(name) * (self.overheads_s.get(name, 0) + self.measured_s(name, seconds))
+                   for name in self.samples)
+
+    def measured_s(self, name, seconds):
+        if self.workload.kind == "memory":
+            return 0
+        if self.contender(name).is_timed:
+            return 2 * WRK_SHORT_S + max(1, round(seconds))
+        return max(1, seconds) if self.workload.rate else seconds
 
     # ---- one run ----
 
@@ -83,21 +110,43 @@ class Contest:
             workload.path, workload.connections = "/hold/1/300", 1
         return self.run(server, name, workload.connections, workload)
 
-    def find_count(self, server, name):
-        """How many requests make a long run of the length wanted."""
-        workload, seconds = self.workload, self.settings.seconds
+    # ---- how fast is it? ----
+
+    def pilot(self, server, name):
+        """Sets how long a request takes, and how long a run takes beside those that are measured."""
+        workload, contender = self.workload, self.contender(name)
+        if workload.kind == "memory":
+            self.overheads_s[name] = MEMORY_SLOW_S.get(name, MEMORY_OVERHEAD_S)
+            return
+        if workload.rate or contender.is_timed:
+            self.overheads_s[name] = RATE_OVERHEAD_S
+            return
+        pilot = self.run(server, name, workload.warm_up() + workload.pilot)
+        warm = pilot.window
+        self.overheads_s[name] = pilot.wall_s - warm.wall_s if warm else 0
+        if warm is None:
+            short = self.run_short(server, name)
+            warm = pilot.minus(short)
+            self.overheads_s[name] = 2 * short.wall_s
+        self.per_request_s[name] = max(1e-7, warm.wall_s / warm.requests)
+
+    def pilot_all(self, server):
+        for name in list(self.samples):
+            try:
+                self.pilot(server, name)
+            except measure.Failed as error:
+                self.drop(name, error)
+
+    def count_for(self, name, seconds):
+        """How many requests make a long run of so many seconds; for wrk, how many seconds."""
+        workload = self.workload
         if workload.kind == "memory":
             return workload.connections
         if workload.rate:
             return int(workload.rate * max(1, seconds))
         if self.contender(name).is_timed:
             return WRK_SHORT_S + max(1, round(seconds))
-        pilot = self.run(server, name, workload.warm_up() + workload.pilot)
-        warm = pilot.window
-        if warm is None:
-            warm = pilot.minus(self.run_short(server, name))
-        per_request_s = max(1e-7, warm.wall_s / warm.requests)
-        return workload.warm_up() + max(workload.pilot // 2, int(seconds / per_request_s))
+        return workload.warm_up() + max(workload.pilot // 2, int(seconds / self.per_request_s[name]))
 
     # ---- all of them ----
 
@@ -108,26 +157,43 @@ class Contest:
         self.requests.pop(name, None)
         say(f"  FAILED {name}: {error}")
 
-    def run_all(self, server):
-        for name in list(self.samples):
+    def run_round(self, server, number):
+        names = [name for name in self.samples if number < self.rounds_of(name)]
+        for name in names if number % 2 == 0 else reversed(names):
             try:
-                self.requests[name] = self.find_count(server, name)
+                if self.needs_short(name):
+                    self.shorts[name].append(self.run_short(server, name))
+                self.samples[name].append(self.run(server, name, self.requests[name]))
             except measure.Failed as error:
                 self.drop(name, error)
+
+    def run_all(self, server, seconds, deadline=None):
+        """Runs of so many seconds, of those that pilot_all() has left; after `deadline` (time.monotonic) no round
+        more than must be."""
+        self.requests = {name: self.count_for(name, seconds) for name in self.samples}
+        started_at = time.monotonic()
         for number in range(self.rounds()):
-            names = list(self.samples)
-            if number % 2 == 1:
-                names.reverse()
-            server_before_s = server.cpu_s()
-            for name in names:
-                try:
-                    if self.needs_short(name):
-                        self.shorts[name].append(self.run_short(server, name))
-                    self.samples[name].append(self.run(server, name, self.requests[name]))
-                except measure.Failed as error:
-                    self.drop(name, error)
-            self.server_s += server.cpu_s() - server_before_s
-            say(f"  round {number + 1} of {self.rounds()}")
+            if deadline and number >= min(self.rounds(), ROUNDS_MIN) and time.monotonic() > deadline:
+                self.notes.append(f"{number} rounds only: there was no time for {self.rounds()}")
+                break
+            self.run_round(server, number)
+            say(f"    round {number + 1} of {self.rounds()}, {budget.words(time.monotonic() - started_at)}")
+
+    def fail(self, error):
+        """Nothing could be measured."""
+        for name in list(self.samples):
+            if name == FLOOR_AGAIN:
+                self.samples.pop(name)
+            else:
+                self.drop(name, error)
+
+    def outcome(self):
+        for name in [name for name, samples in self.samples.items() if not samples]:
+            self.drop(name, "it was never run")
+        few = {name: len(samples) for name, samples in self.samples.items() if self.rounds_of(name) < self.rounds()}
+        self.notes += [f"{CONTENDERS[name].label}: {count} round{'' if count == 1 else 's'} only, for it is slow to start"
+                       for name, count in few.items() if name != FLOOR_AGAIN]
+        return Outcome(self.workload.name, self.rows(), self.absent, self.failed, self.notes)
 
     # ---- what came of it ----
 

@@ -39,7 +39,7 @@ class Workload:
 
 ONE = ["floor-blocking", "floor-epoll", "il-thread", "il-task", "il-call", "wrk", "h2load", "curl-easy", "curl-multi", "curl-socket",
        "soup-sync", "soup-async", "hyper", "reqwest", "go"]
-MANY = ["floor-epoll", "il-task", "il-call", "wrk", "h2load", "curl-multi", "curl-socket", "soup-async", "hyper",
+MANY = ["floor-epoll", "il-task", "il-call", "il-bench", "wrk", "h2load", "curl-multi", "curl-socket", "soup-async", "hyper",
         "reqwest", "go"]
 # libsoup opens 2,000 connections in a minute, and that grows with the square: not above 64 at a time.
 VERY_MANY = [name for name in MANY if name != "soup-async"]

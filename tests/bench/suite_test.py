@@ -9,7 +9,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "../../bench")]
 import harness  # noqa: E402
-from suite import contenders, goals, instructions, measure, plot, report, rounds, statistics, workloads  # noqa: E402
+from suite import (budget, contenders, goals, instructions, measure, outcome, plot, publish, report,  # noqa: E402
+                   rounds, statistics, workloads)
 
 BUILD = os.environ.get("IL_BUILD") or os.path.join(HERE, "../../build")
 OURS = [contender for contender in contenders.ALL if contender.kind in ("floor", "interloop")]
@@ -140,6 +141,8 @@ def window_does_not_hold_the_warm_up():
     workload = workloads.BY_NAME["get-64"]
     with server() as running:
         for contender in users_of(workload):
+            if not contender.has_window:
+                continue
             command = contender.command(BUILD, running.port, workload, 2000, 500)
             sample = measure.run(command, [AnyCores().client], contender.parse, timeout_s=60)
             if sample.window.requests != 1500 or not 0 < sample.window.wall_s < sample.wall_s:
@@ -185,8 +188,14 @@ def dearer_request_fails_the_check_unless_the_tools_differ():
 # ---- reports ----
 
 
-def report_and_plot_show_every_row():
-    contest = rounds.Contest(workloads.BY_NAME["get-1"], [], None)
+ABOUT = {"machine": {"cpu": "a CPU", "cores": 2, "kernel": "6", "libc": "glibc", "compiler": "cc", "date": "today"},
+         "noise": {"others": 0, "stolen": 0, "longest_pause_s": 0}, "rounds": 5, "seconds": 1, "is_quick": False,
+         "are_cores_shared": False, "not_measured": {"upload": "there was no time"}}
+
+
+def measured(name="get-1"):
+    """What came of a workload with three rows, one contender that was not there, and one that failed."""
+    contest = rounds.Contest(workloads.BY_NAME[name], [], None)
     sample = measure.Sample(1001, 12012, 1.5, 0.8, 0.6)
     sample.window = measure.Sample(1000, None, 1.2, 0.6, 0.5)
     for name in ("floor-blocking", rounds.FLOOR_AGAIN, "curl-easy"):
@@ -194,12 +203,18 @@ def report_and_plot_show_every_row():
         contest.samples[name] = [sample]
     contest.absent["go"] = "not built"
     contest.failed["hyper"] = "it fell over"
-    rows = contest.rows()
-    text = report.workload_section(contest, rows)
-    svg = plot.draw_cpu([("a <title>", "floor-blocking", rows)])
-    for wanted in ("libcurl, easy", "this much is noise", "not built", "it fell over"):
+    contest.notes.append("3 rounds only")
+    return outcome.Outcome(contest.workload.name, contest.rows(), contest.absent, contest.failed, contest.notes)
+
+
+def report_and_plot_show_every_row():
+    result = measured()
+    text = report.whole(ABOUT, [result], [])
+    svg = plot.draw_cpu([("a <title>", "floor-blocking", result.rows)])
+    for wanted in ("libcurl, easy", "this much is noise", "not built", "it fell over", "3 rounds only",
+                   "Not measured: upload (there was no time)"):
         if wanted not in text:
-            yield f"not in the table: {wanted}\n{text}"
+            yield f"not in the report: {wanted}\n{text}"
     for wanted in ("libcurl, easy", "A &lt;title&gt;"):
         if wanted not in svg:
             yield f"not in the plot: {wanted}"
@@ -209,7 +224,93 @@ def report_and_plot_show_every_row():
     for wanted in ("interloop, callbacks", "4.00 KiB"):
         if wanted not in svg:
             yield f"not in the plot of memory: {wanted}"
-    json.dumps(report.to_json({}, [(contest, rows)], []))
+    line = "| libcurl, the best of its ways | 1,100 µs · 1.00 × |"
+    if line not in report.summary(ABOUT, [result]):
+        yield f"not in the summary: {line}\n{report.summary(ABOUT, [result])}"
+
+
+def results_that_were_kept_give_the_same_report():
+    result = measured()
+    kept = json.loads(json.dumps(report.to_json(ABOUT, [result], [])))
+    again = [outcome.Outcome.from_json(name, one) for name, one in kept["workloads"].items()]
+    if report.whole(kept["about"], again, []) != report.whole(ABOUT, [result], []):
+        yield report.whole(kept["about"], again, [])
+
+
+def workload_of_which_nothing_could_be_measured_is_shown_as_failed():
+    contest = rounds.Contest(workloads.BY_NAME["runtime"], ["il-yield"], rounds.Settings(BUILD, 1, 1, True))
+    contest.fail("the server fell over")
+    result = contest.outcome()
+    text = report.whole(ABOUT, [result], goals.judge({result.name: result.rows}))
+    if result.rows or "**failed**: the server fell over" not in text:
+        yield text
+
+
+def contender_that_fails_is_out_and_the_others_go_on():
+    names = ["il-yield", "il-timer"]
+    contest = rounds.Contest(workloads.BY_NAME["runtime"], names, rounds.Settings(BUILD, 2, 0.01, True))
+    contest.settings.cores = AnyCores()
+    with server() as running:
+        contest.pilot_all(running)
+        contest.per_request_s["il-timer"] = 1e-6
+        honest, contest.contender = contest.contender, lambda name: (
+            contenders.Contender("il-timer", "interloop", "", "no-such-program") if name == "il-timer"
+            else contenders.BY_NAME["il-yield"])
+        contest.run_all(running, 0.01)
+        contest.contender = honest
+    result = contest.outcome()
+    if sorted(result.rows) != ["floor-again", "il-yield"] or list(result.failed) != ["il-timer"]:
+        yield f"rows {sorted(result.rows)}, failed {result.failed}"
+    if len(result.rows["il-yield"]["cpu_us"].values) != 2:
+        yield f"{result.rows['il-yield']['cpu_us'].to_json()}"
+
+
+def runs_are_as_long_as_the_time_allows():
+    """Ten items of five runs each that take a second beside what is measured, or twice what was expected."""
+    for slowness, wanted in ((1, 1.9), (1.5, 1.0)):
+        now = [0.0]
+        plan = budget.Budget(150, 1.5, lambda item, seconds: 5 * (1 + seconds), clock=lambda: now[0])
+        items = list(range(10))
+        for index, item in enumerate(items):
+            seconds = plan.seconds_for(items[index:])
+            if not plan.has_time_for(item, seconds):
+                yield f"no time for item {item}, {plan.left_s():.0f} s left"
+                break
+            plan.begin()
+            now[0] += slowness * 5 * (1 + seconds)
+            plan.end(item, seconds)
+        if now[0] > 150:
+            yield f"it took {now[0]:.0f} s of 150"
+        if abs(seconds - wanted) > 0.3:
+            yield f"the last runs are {seconds:.2f} s long, want about {wanted}"
+    if budget.Budget(None, 1.5, None).seconds_for([1]) != 1.5:
+        yield "without a limit the length is not the one asked for"
+
+
+def what_there_is_no_time_for_is_left_out():
+    plan = budget.Budget(10, 1.5, lambda item, seconds: item, clock=lambda: 0.0)
+    if plan.has_time_for(20, 0.2) or not plan.has_time_for(5, 0.2):
+        yield "20 s fit into 10, or 5 do not"
+
+
+def published_text_stands_between_the_marks():
+    marks = ("<!-- a -->", "<!-- b -->")
+    text = publish.replaced("before\n<!-- a -->\nold\n<!-- b -->\nafter\n", marks, "new\n", "x.md")
+    if text != "before\n<!-- a -->\n\nnew\n\n<!-- b -->\nafter\n" or \
+            publish.replaced(text, marks, "new", "x.md") != text:
+        yield repr(text)
+    for broken in ("no marks", "<!-- a --> only"):
+        try:
+            publish.replaced(broken, marks, "new", "x.md")
+            yield f"published into {broken!r}"
+        except publish.Failed as error:
+            if "x.md" not in str(error):
+                yield str(error)
+    root = os.path.join(HERE, "../..")
+    changed = publish.documents(root, ["cpu.svg", "summary.svg"], "SUMMARY", "REPORT")
+    for path, wanted in zip(sorted(changed), ("SUMMARY", "REPORT")):
+        if wanted not in changed[path]:
+            yield f"{path} lacks {wanted}"
 
 
 def every_workload_names_contenders_that_exist():
@@ -239,5 +340,11 @@ if __name__ == "__main__":
         unreachable_goal_is_missed_and_unmeasured_goal_is_not_judged,
         dearer_request_fails_the_check_unless_the_tools_differ,
         report_and_plot_show_every_row,
+        results_that_were_kept_give_the_same_report,
+        workload_of_which_nothing_could_be_measured_is_shown_as_failed,
+        contender_that_fails_is_out_and_the_others_go_on,
+        runs_are_as_long_as_the_time_allows,
+        what_there_is_no_time_for_is_left_out,
+        published_text_stands_between_the_marks,
         every_workload_names_contenders_that_exist,
     )])
