@@ -161,6 +161,13 @@ static enum il_code lane_exchange(struct lane *lane, struct il_response **ret_re
     return IL_OK;
 }
 
+static bool is_about_connecting(const struct il_error *err)
+{
+    return err->code == IL_ECONNECT || err->code == IL_ERESOLVE || err->code == IL_ETLS ||
+           err->code == IL_ECERT || err->phase == IL_PHASE_RESOLVE ||
+           err->phase == IL_PHASE_CONNECT || err->phase == IL_PHASE_TLS;
+}
+
 /* As long as nobody was ever reached, the run is given up when each connection has failed. */
 static void lane_on_unreached(struct lane *lane, const struct il_error *err)
 {
@@ -201,8 +208,7 @@ static bool lane_on_failed(struct lane *lane, const struct turn *turn,
     if (turn->is_counted) {
         tally_record_failure(&lane->tally, times, err);
     }
-    if (err->code == IL_ECONNECT || err->code == IL_ERESOLVE || err->phase == IL_PHASE_CONNECT ||
-        err->phase == IL_PHASE_RESOLVE) {
+    if (is_about_connecting(err)) {
         lane_on_unreached(lane, err);
     } else {
         lane_on_reached(lane);

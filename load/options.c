@@ -39,6 +39,8 @@ const char bench_help[] =
     "  -H, --header LINE      \"Name: value\"; may be given again\n"
     "  -d, --body BODY        send BODY, or @FILE, or what comes on stdin: @-\n"
     "      --no-keep-alive    a new connection for each request\n"
+    "      --cacert FILE      https: trust these CAs (PEM) instead of the system's\n"
+    "  -k, --insecure         https: DO NOT CHECK who the server is\n"
     "      --json             one JSON object instead of the report\n"
     "  -h, --help             this text\n"
     "\n"
@@ -50,6 +52,7 @@ const char bench_help[] =
 enum {
     OPTION_CLIENTS = 256,
     OPTION_NO_KEEP_ALIVE,
+    OPTION_CACERT,
     OPTION_JSON,
 };
 
@@ -66,6 +69,8 @@ static const struct option long_options[] = {
     { "header", required_argument, NULL, 'H' },
     { "body", required_argument, NULL, 'd' },
     { "no-keep-alive", no_argument, NULL, OPTION_NO_KEEP_ALIVE },
+    { "cacert", required_argument, NULL, OPTION_CACERT },
+    { "insecure", no_argument, NULL, 'k' },
     { "json", no_argument, NULL, OPTION_JSON },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -221,6 +226,11 @@ static bool take_option(int option, struct bench_options *options, const char **
         return true;
     case OPTION_NO_KEEP_ALIVE:
         return options->no_keep_alive = true;
+    case OPTION_CACERT:
+        options->ca_file = optarg;
+        return true;
+    case 'k':
+        return options->is_insecure = true;
     case OPTION_JSON:
         return options->is_json = true;
     case 'h':
@@ -322,7 +332,7 @@ static bool parse_words(struct bench_options *options, int argc, char **argv, co
     int option;
 
     optind = 0; /* start anew */
-    while ((option = getopt_long(argc, argv, "c:r:q:z:n:w:t:X:H:d:h", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:r:q:z:n:w:t:X:H:d:kh", long_options, NULL)) != -1) {
         if (!take_option(option, options, ret_body)) {
             return false;
         }

@@ -25,6 +25,8 @@ struct bench_options {
     unsigned runtimes;
     bool has_own_clients; /* a client for each runtime instead of one for all */
     bool no_keep_alive;
+    const char *ca_file;  /* https: whom to trust; NULL: the system's CAs */
+    bool is_insecure;     /* https: anybody */
     double rate;          /* requests a second; 0: the next one as soon as one is answered */
     uint64_t duration_ns; /* 0: until `requests` are made */
     uint64_t requests;    /* 0: until `duration_ns` is over */

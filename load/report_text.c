@@ -179,7 +179,7 @@ static void show_requests(FILE *out, const struct bench_options *options,
                 grouped(tally->unsent, a), grouped(options->connections, b));
     }
     fprintf(out, "  bodies       %s received, ", bytes_words((double)tally->body_bytes, a));
-    fprintf(out, "%s a second", bytes_words(report_per_second(result, tally->body_bytes), b));
+    fprintf(out, "%s a second", bytes_words(report_per_second(result, tally->in_time_bytes), b));
     if (options->body != NULL) {
         fprintf(out, "; %s sent with each request", bytes_words((double)options->body_size, a));
     }

@@ -73,11 +73,26 @@ static enum il_code run_raise_file_limit(uint64_t connections, struct il_error *
     return IL_OK;
 }
 
-static enum il_code run_make_client(const struct bench_options *options,
+static enum il_code run_make_tls(const struct bench_options *options, struct il_tls **ret_tls,
+                                 struct il_error *err)
+{
+    struct il_tls_options tls = IL_TLS_OPTIONS_INIT;
+
+    *ret_tls = NULL;
+    if (options->ca_file == NULL && !options->is_insecure) {
+        return IL_OK; /* the client's own way */
+    }
+    tls.ca_file = options->ca_file;
+    tls.insecure_no_verification = options->is_insecure;
+    return il_tls_new(&tls, ret_tls, err);
+}
+
+static enum il_code run_make_client(const struct bench_options *options, struct il_tls *tls,
                                     struct il_client **ret_client, struct il_error *err)
 {
     struct il_client_options client = IL_CLIENT_OPTIONS_INIT;
 
+    client.tls = tls;
     client.name = "bench";
     client.no_keep_alive = options->no_keep_alive;
     client.idle_max = (uint32_t)options->connections;
@@ -95,16 +110,18 @@ static enum il_code run_make_lanes(struct run *run, const struct bench_options *
                                    struct il_error *err)
 {
     struct il_client *client = NULL;
-    enum il_code code = IL_OK;
+    struct il_tls *tls;
+    enum il_code code;
 
     run->lanes = calloc(options->runtimes, sizeof(*run->lanes));
     if (run->lanes == NULL) {
         return run_fail(err, IL_ENOMEM, "out of memory for the runtimes");
     }
+    code = run_make_tls(options, &tls, err);
     for (unsigned i = 0; code == IL_OK && i < options->runtimes; i++) {
         if (client == NULL || options->has_own_clients) {
             client = il_client_unref(client);
-            code = run_make_client(options, &client, err);
+            code = run_make_client(options, tls, &client, err);
         }
         if (code == IL_OK) {
             run->lane_count++;
@@ -113,6 +130,7 @@ static enum il_code run_make_lanes(struct run *run, const struct bench_options *
         }
     }
     il_client_unref(client);
+    il_tls_unref(tls);
     return code;
 }
 

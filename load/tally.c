@@ -96,6 +96,7 @@ void tally_record_answer(struct tally *tally, const struct tally_times *times,
     add(&tally->answered, 1);
     add(&tally->in_time, times->is_in_time ? 1 : 0);
     add(&tally->body_bytes, body_bytes);
+    add(&tally->in_time_bytes, times->is_in_time ? body_bytes : 0);
     raise_to(&tally->last_done_ns, times->done_ns);
     pthread_mutex_unlock(&tally->mutex);
 }
@@ -187,7 +188,7 @@ void tally_clear(struct tally *tally)
     memset(tally->parts, 0, sizeof(tally->parts));
     memset((void *)tally->statuses, 0, sizeof(tally->statuses));
     tally->answered = tally->in_time = tally->failed = tally->unfinished = 0;
-    tally->unsent = tally->body_bytes = tally->last_done_ns = 0;
+    tally->unsent = tally->body_bytes = tally->in_time_bytes = tally->last_done_ns = 0;
     memset(&tally->shared, 0, sizeof(tally->shared));
 }
 
@@ -208,6 +209,7 @@ void tally_add(struct tally *tally, struct tally *other)
     add(&tally->unfinished, get(&other->unfinished));
     add(&tally->unsent, get(&other->unsent));
     add(&tally->body_bytes, get(&other->body_bytes));
+    add(&tally->in_time_bytes, get(&other->in_time_bytes));
     raise_to(&tally->last_done_ns, get(&other->last_done_ns));
     add_kinds(tally, other);
 }

@@ -50,6 +50,7 @@ struct tally {
     _Atomic uint64_t unfinished; /* without an answer when the run was over */
     _Atomic uint64_t unsent;     /* due, but never started */
     _Atomic uint64_t body_bytes; /* received */
+    _Atomic uint64_t in_time_bytes;
     _Atomic uint64_t last_done_ns;
 
     struct { /* with mutex held */
