@@ -152,7 +152,12 @@ static void draw_step(struct dice *dice, const struct chaos_plan *plan,
     case CHAOS_BLOCK_ON: /* upwards only: no two wait for each other */
         step->number = (unsigned)(script->runtime + 1) +
                        below(dice, plan->runtime_count - (unsigned)(script->runtime + 1));
-        step->kind = step->number < plan->runtime_count ? kind : CHAOS_GET;
+        /* While it waits, its thread stops everything of this runtime, requests too that have a
+         * place in the pool; so it must not wait for a place. */
+        if (step->number >= plan->runtime_count ||
+            plan->clients[step->client].connections_per_host_max > 0) {
+            step->kind = CHAOS_GET;
+        }
         break;
     case CHAOS_HEAR:
     case CHAOS_JOIN:

@@ -85,17 +85,20 @@ struct explore_outcome {
     struct timeline timeline;
 };
 
-/* Play it here. When it does not end as it should (report.end), or the verdict is that it hangs,
- * this process can play no other. */
-void explore_play(const struct explore_run *run, bool with_events, struct explore_outcome *outcome);
-
-/* Play it in a child process, which may crash or never come to its end. The outcome lies in shared
- * memory that the caller has made. With `events` (shared memory, too) what happened is kept, up to
- * the crash. False: no process could be started. */
+/* What happened, as far as there is room. */
 struct explore_events {
     size_t count, count_max; /* how many there were, and are kept */
     struct sim_event at[];
 };
+
+/* Play it here. `events` may be NULL. When it does not end as it should (report.end), this process
+ * can play no other. */
+void explore_play(const struct explore_run *run, struct explore_events *events,
+                  struct explore_outcome *outcome);
+
+/* Play it in a child process, which may crash or never come to its end. The outcome lies in shared
+ * memory that the caller has made. With `events` (shared memory, too) what happened is kept, up to
+ * the crash. False: no process could be started. */
 
 bool explore_play_apart(const struct explore_run *run, struct explore_events *events,
                         struct explore_outcome *outcome);

@@ -205,10 +205,25 @@ static uint32_t play_faults(const struct explore_run *run)
     if (run->mode == EXPLORE_LIVENESS && run->cause != &cause_general) {
         is_mild = true;
     }
-    return is_mild ? SIM_FAULTS_TIME : SIM_FAULTS_ALL;
+    if (is_mild) {
+        return SIM_FAULTS_TIME;
+    }
+    /* Causes look at the clock, and take a jump of it for a step that has failed. */
+    return run->cause == &cause_general ? SIM_FAULTS_ALL : SIM_FAULTS_ALL & ~(1u << SIM_FAULT_JUMP);
 }
 
-void explore_play(const struct explore_run *run, bool with_events, struct explore_outcome *outcome)
+static void play_on_event(void *arg, const struct sim_event *event)
+{
+    struct explore_events *events = arg;
+
+    if (events->count < events->count_max) {
+        events->at[events->count] = *event;
+    }
+    events->count++;
+}
+
+void explore_play(const struct explore_run *run, struct explore_events *events,
+                  struct explore_outcome *outcome)
 {
     struct sim_options options = { .seed = run->seed,
                                    .faults = play_faults(run),
@@ -218,7 +233,10 @@ void explore_play(const struct explore_run *run, bool with_events, struct explor
                                    .calm_count = run->calm_count };
     struct play play = { .run = run, .outcome = outcome };
 
-    options.with_events = with_events;
+    if (events != NULL) {
+        options.on_event = play_on_event;
+        options.event_arg = events;
+    }
     memset(outcome, 0, offsetof(struct explore_outcome, timeline));
     outcome->timeline.count = 0;
     stage_choose(STAGE_SIM);
@@ -235,24 +253,11 @@ struct apart {
     bool *ret_has_ended;
 };
 
-static void events_keep(struct explore_events *events, const struct sim_report *report)
-{
-    size_t kept = report->event_count < events->count_max ? report->event_count : events->count_max;
-
-    memcpy(events->at, report->events, kept * sizeof(events->at[0]));
-    events->count = report->event_count;
-}
-
 static int apart_main(void *arg)
 {
     struct apart *apart = arg;
 
-    explore_play(apart->run, apart->events != NULL, apart->outcome);
-    if (apart->events != NULL) {
-        events_keep(apart->events, &apart->outcome->report);
-        free(apart->outcome->report.events);
-        apart->outcome->report.events = NULL;
-    }
+    explore_play(apart->run, apart->events, apart->outcome);
     *apart->ret_has_ended = true;
     if (apart->outcome->report.end != SIM_DONE) {
         _exit(0); /* no leak checker: much is left, and has been told */

@@ -133,7 +133,7 @@ static int worker_main(void *arg)
         atomic_store(&slot->seed, run.seed);
         atomic_store(&slot->since_ns, il_now_ns());
         atomic_store(&slot->is_playing, true);
-        explore_play(&run, false, &slot->outcome);
+        explore_play(&run, NULL, &slot->outcome);
         is_broken = slot->outcome.report.end != SIM_DONE;
         note_sums(shared, &slot->outcome);
         if (slot->outcome.kind != EXPLORE_NOTHING) {

@@ -30,6 +30,8 @@
 #define BYTES_PIECE    16384
 #define LATE_NS_MAX    (400 * SIM_NS_PER_MS)
 #define IDLE_NS_MAX    (2000 * SIM_NS_PER_MS)
+#define QUIET_NS_MAX   (5000 * SIM_NS_PER_MS)  /* what is lost never arrives */
+#define NEVER_NS       (60000 * SIM_NS_PER_MS) /* after that it gives up */
 
 struct gate {
     char name[GATE_NAME_SIZE];
@@ -67,6 +69,7 @@ struct conn {
     uint64_t sequence; /* of all requests, for the queue */
     uint64_t bytes_sent, bytes_end, seed;
     bool has_paused;
+    bool is_never; /* is not going to answer */
 };
 
 /* How often a whole request with this path has come. */
@@ -231,19 +234,23 @@ static void conn_become_idle(struct conn *conn)
 static void conn_send_small(struct conn *conn)
 {
     const char *path = conn->target;
-    char text[TARGET_SIZE + 256], body[TARGET_SIZE] = "hello\n";
+    char text[2 * (TARGET_SIZE + 128)], body[TARGET_SIZE] = "hello\n";
     size_t length = strlen(body), used;
 
     if (strncmp(path, "/id/", 4) == 0) {
         length = strcspn(path + 4, "?");
         memcpy(body, path + 4, length);
     }
-    used = (size_t)snprintf(text, sizeof(text),
+    used = (size_t)snprintf(text, sizeof(text) / 2,
                             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
                             "Content-Length: %zu\r\n\r\n%.*s",
                             length, conn->is_head ? 0 : (int)length, body);
-    sim_link_send(conn->link, text, used);
     if (sim_fault(SIM_FAULT_TWICE)) {
+        /* Both arrive at once. A second one that came later, when the next request is on its way,
+         * could be told from the answer by nobody. */
+        memcpy(text + used, text, used);
+        sim_link_send_whole(conn->link, text, 2 * used);
+    } else {
         sim_link_send(conn->link, text, used);
     }
 }
@@ -308,6 +315,9 @@ static void conn_on_alarm(struct sim_alarm *alarm)
 
     if (conn->state == CONN_IDLE) {
         conn_on_idle_alarm(conn);
+    } else if (conn->state == CONN_ANSWERING && conn->is_never) {
+        sim_link_reset(conn->link);
+        conn_end(conn);
     } else if (conn->state == CONN_ANSWERING) {
         conn_answer(conn);
     }
@@ -319,6 +329,8 @@ static void conn_pass(struct conn *conn)
     conn->state = CONN_ANSWERING;
     conn->gate = NULL;
     if (sim_fault(SIM_FAULT_NEVER)) {
+        conn->is_never = true;
+        sim_alarm_set(&conn->alarm, NEVER_NS);
         return;
     }
     if (sim_fault(SIM_FAULT_LATE)) {
@@ -674,7 +686,7 @@ uint64_t sim_server_close_idle(struct stage_server *server)
         }
     }
     /* what we did is visible to the client when this returns */
-    (void)sim_wait_until(is_quiet, server, SIM_FOREVER, "the network to be quiet");
+    (void)sim_wait_until(is_quiet, server, QUIET_NS_MAX, "the network to be quiet");
     return count;
 }
 

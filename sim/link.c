@@ -243,6 +243,21 @@ static void link_cut(struct sim_link *link, enum segment_kind kind)
     timer_set(&cut->timer, sim.now_ns);
 }
 
+static void send_in_one(struct sim_link *link, const char *bytes, size_t size)
+{
+    struct segment *segment = segment_new(link, SEGMENT_BYTES, size);
+
+    memcpy(segment->bytes, bytes, size);
+    segment_send(segment);
+}
+
+void sim_link_send_whole(struct sim_link *link, const char *bytes, size_t size)
+{
+    if (!link->is_over && !link->is_finished) {
+        send_in_one(link, bytes, size);
+    }
+}
+
 void sim_link_send(struct sim_link *link, const char *bytes, size_t size)
 {
     if (link->is_over || link->is_finished) {

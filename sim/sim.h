@@ -193,6 +193,7 @@ void sim_listen_pause(uint16_t port, bool is_paused); /* handshakes stall, until
 
 /* Service or within; nothing on a link that has ended. */
 void sim_link_send(struct sim_link *link, const char *bytes, size_t size);
+void sim_link_send_whole(struct sim_link *link, const char *bytes, size_t size); /* as one packet */
 void sim_link_fin(struct sim_link *link);   /* after what was sent; the client may send on */
 void sim_link_close(struct sim_link *link); /* the same; what the client sends is answered by RST */
 void sim_link_reset(struct sim_link *link);

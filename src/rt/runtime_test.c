@@ -497,3 +497,61 @@ TEST(a_thread_that_never_called_in_can_drop_a_runtime_without_any_memory)
     drop_in_a_new_thread(new_runtime(IL_RUNTIME_CURRENT_THREAD, 0));
     drop_in_a_new_thread(new_runtime(IL_RUNTIME_MULTI_THREAD, 2));
 }
+
+struct stop_check {
+    struct il_runtime *inner;
+    struct il_loop *loop;
+    _Atomic bool is_inside, may_return;
+};
+
+static void block_until_told(void *arg)
+{
+    struct stop_check *check = arg;
+
+    atomic_store(&check->is_inside, true);
+    while (!atomic_load(&check->may_return)) {
+        usleep(1000);
+    }
+}
+
+static void block_on_the_other(void *arg)
+{
+    struct stop_check *check = arg;
+    struct rt_place place;
+
+    CHECK_OK(rt_enter(&place, false, &err));
+    check->loop = place.loop;
+    rt_leave(&place);
+    CHECK_OK(il_block_on(check->inner, block_until_told, check, &err));
+}
+
+static void *drop_runtime(void *arg)
+{
+    il_runtime_drop(arg);
+    return NULL;
+}
+
+TEST(loop_that_is_to_end_sleeps_while_its_task_waits_for_another_runtime)
+{
+    struct stop_check check = { .inner = new_runtime(IL_RUNTIME_MULTI_THREAD, 1) };
+    struct il_runtime *outer = new_runtime(IL_RUNTIME_MULTI_THREAD, 1);
+    uint64_t turns;
+    pthread_t thread;
+
+    CHECK_OK(il_spawn(outer, "outer", block_on_the_other, &check, NULL, &err));
+    while (!atomic_load(&check.is_inside)) {
+        usleep(1000);
+    }
+    CHECK_EQ(pthread_create(&thread, NULL, drop_runtime, outer), 0);
+    while (!atomic_load(&check.loop->shared.stop_requested)) {
+        usleep(1000);
+    }
+    usleep(20000); /* whatever the order to stop brings about has come about, or soon */
+    turns = atomic_load(&check.loop->shared.turn_count);
+    usleep(50000);
+    CHECK(atomic_load(&check.loop->shared.turn_count) - turns < 1000); /* it spun: 10,000s */
+    atomic_store(&check.may_return, true);
+    pthread_join(thread, NULL);
+    il_runtime_drop(check.inner);
+    check_nothing_left();
+}
