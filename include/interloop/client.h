@@ -45,10 +45,22 @@ enum il_driver {
     IL_DRIVER_BOUND = 1,
 };
 
+enum il_http_version {
+    /* Inside TLS HTTP/2 if the server offers it (ALPN, RFC 7301), else HTTP/1.1; in clear HTTP/1.1.
+     */
+    IL_HTTP_AUTO = 0,
+    /* HTTP/1.1, whatever the server offers. */
+    IL_HTTP_1_1 = 1,
+    /* HTTP/2 from the first byte, also in clear (RFC 9113 3.3): the server is known to speak it.
+     * IL_EPROTOCOL if, inside TLS, it does not. */
+    IL_HTTP_2_PRIOR_KNOWLEDGE = 2,
+};
+
 struct il_client_options {
     size_t size;      /* set by IL_CLIENT_OPTIONS_INIT; lets later versions add fields */
     const char *name; /* shown in reports; copied; NULL means "client" */
     enum il_driver driver;
+    enum il_http_version http_version;
 
     /* The pool. 0 means the default. */
     bool no_keep_alive;                /* every request opens and closes a connection of its own */
@@ -245,7 +257,7 @@ il_response_status(const struct il_response *response); /* 200. Thread: any. Sin
 IL_API const char *
 il_response_reason(const struct il_response *response); /* May be "". Thread: any. Since 0.1. */
 
-/* 10 or 11. Thread: any. Since 0.1. */
+/* 10, 11 or 20. Thread: any. Since 0.1. */
 IL_API int il_response_http_version(const struct il_response *response);
 
 /* Borrowed; lives as long as the response. Thread: any. Since 0.1. */

@@ -596,7 +596,7 @@ static enum il_code bound_new(struct il_call *call, struct bound_conn *bound,
         code = response_new(call->client, &x->shared.response, err);
     }
     if (code == IL_OK) {
-        response_set_tls(x->shared.response, bound->conn);
+        response_set_tls(x->shared.response, bound->conn->tls_facts);
     }
     if (code != IL_OK) {
         bound_unref(x);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "client/drivers.h"
+#include "client/session.h"
 
 static void call_on_timer(struct timer *timer);
 static void call_on_loop_end(struct loop_guest *guest);
@@ -104,6 +105,7 @@ void call_unref(struct il_call *call)
         return;
     }
     il_assert(call->conn == NULL && call->bound == NULL && call->place == NULL);
+    il_assert(call->session_stream == NULL);
     il_assert(call->waiter.origin == NULL);
     if (call->owns_request) {
         il_request_free((struct il_request *)call->request); /* ours since il_call_start */
@@ -174,12 +176,13 @@ static void call_describe_wait(struct il_call *call, char *text, size_t size)
         opening_describe(&call->opening, text, size);
         break;
     default:
-        if (call->conn != NULL) {
+        if (call->conn != NULL || call->session_stream != NULL) {
             (void)snprintf(text, size, "%s, %s",
                            atomic_load(&call->phase) == IL_PHASE_WRITE
                                ? "the server to take the request"
                                : "the server's response",
-                           conn_text(call->conn, where));
+                           call->conn != NULL ? conn_text(call->conn, where)
+                                              : session_text(call->session_stream, where));
         } else {
             (void)snprintf(text, size, "the loop that drives the connection to %s:%u", host,
                            call->request->url.port);
@@ -233,6 +236,7 @@ static void call_let_go(struct il_call *call)
     }
     pool_leave(&call->client->pool, call);
     bound_let_go(call);
+    session_let_go(call);
     if (call->conn != NULL) {
         client_discard(call->client, call->conn);
         call->conn = NULL;
@@ -336,7 +340,7 @@ static void call_dial(struct il_call *call, struct pool_origin *place)
         .peer = { .host = url->host,
                   .port = url->port,
                   .is_address = url->is_ipv4_literal || url->is_ipv6_literal,
-                  .alpn = TLS_ALPN_HTTP_1 },
+                  .alpn = client_alpn(call->client) },
     };
     struct il_error error;
 
@@ -349,13 +353,19 @@ static void call_dial(struct il_call *call, struct pool_origin *place)
     }
 }
 
-static void call_take(struct il_call *call, struct conn *conn)
+/* Something else came first. */
+static void call_stop_dialing(struct il_call *call)
 {
     opening_cancel(&call->opening);
     if (call->place != NULL) {
         pool_forget_place(&call->client->pool, call->place);
         call->place = NULL;
     }
+}
+
+static void call_take(struct il_call *call, struct conn *conn)
+{
+    call_stop_dialing(call);
     if (conn->bound != NULL) {
         bound_begin(call, conn);
     } else {
@@ -381,6 +391,7 @@ static enum il_code call_identify(struct il_call *call, struct pool_identity *id
         }
         identity->tls = code == IL_OK ? tls_identity(call->tls) : NULL;
     }
+    call->may_share = client_may_share(call->client, request->url.scheme);
     return code;
 }
 
@@ -409,6 +420,12 @@ void call_acquire(struct il_call *call)
                 continue; /* it was dead; there may be another one */
             }
             call_take(call, got.conn);
+            return;
+        case POOL_SHARED:
+            call_stop_dialing(call);
+            if (!session_begin(call, got.session, true)) {
+                continue; /* it has just ended; there may be another one */
+            }
             return;
         case POOL_DIAL:
             call_dial(call, got.origin);
@@ -463,23 +480,34 @@ static void call_on_opening_phase(struct opening *opening, enum il_phase phase)
     call_set_phase(call, phase);
 }
 
-static void call_on_opened(struct opening *opening, const struct stream *opened,
-                           const struct il_error *err)
+/* The connection speaks HTTP/2: others may share it. */
+static enum il_code call_open_session(struct il_call *call, struct stream *stream,
+                                      struct il_error *err)
 {
-    struct il_call *call = il_container_of(opening, struct il_call, opening);
-    struct stream stream;
-    struct conn *conn;
-    struct il_error error;
+    struct pool *pool = &call->client->pool;
+    struct session *session;
+    enum il_code code = session_new(call->client, call->place, call->home, stream, &session, err);
 
-    if (opened == NULL) {
-        call_fail(call, err->code, err);
-        return;
+    if (code != IL_OK) {
+        return code;
     }
-    stream = *opened;
-    if (conn_new(call->client, call->place, call->home, &stream, &conn, &error) != IL_OK) {
-        stream_close(&stream);
-        call_fail(call, error.code, &error);
-        return;
+    pool_session_opened(pool, call->place, session, call->client->no_keep_alive);
+    call->place = NULL;
+    pool_leave(pool, call);
+    if (!session_begin(call, session, false)) {
+        call_acquire(call); /* it has ended already: the server wants nobody */
+    }
+    return IL_OK;
+}
+
+static enum il_code call_open_conn(struct il_call *call, struct stream *stream,
+                                   struct il_error *err)
+{
+    struct conn *conn;
+    enum il_code code = conn_new(call->client, call->place, call->home, stream, &conn, err);
+
+    if (code != IL_OK) {
+        return code;
     }
     pool_opened(&call->client->pool, call->place, conn);
     call->place = NULL;
@@ -490,6 +518,59 @@ static void call_on_opened(struct opening *opening, const struct stream *opened,
     } else {
         exchange_begin(call, conn, false);
     }
+    return IL_OK;
+}
+
+/* Which protocol is it? With TLS the server has chosen, in clear we have. */
+static enum il_code call_choose_protocol(const struct il_call *call, const struct stream *stream,
+                                         bool *ret_is_h2, struct il_error *err)
+{
+    bool wants_h2 = call->client->http_version == IL_HTTP_2_PRIOR_KNOWLEDGE;
+
+    *ret_is_h2 = call->tls == NULL ? wants_h2 : strcmp(tls_protocol(stream), "h2") == 0;
+    if (wants_h2 && !*ret_is_h2) {
+        return il_fail(err, IL_EPROTOCOL,
+                       "%s:%u does not speak HTTP/2, which http_version of the client demands (it "
+                       "chose \"%s\" by ALPN)",
+                       call->request->url.host, call->request->url.port, tls_protocol(stream));
+    }
+    return IL_OK;
+}
+
+static void call_on_opened(struct opening *opening, const struct stream *opened,
+                           const struct il_error *err)
+{
+    struct il_call *call = il_container_of(opening, struct il_call, opening);
+    struct stream stream;
+    struct il_error error;
+    bool is_h2;
+    enum il_code code;
+
+    if (opened == NULL) {
+        call_fail(call, err->code, err);
+        return;
+    }
+    stream = *opened;
+    code = call_choose_protocol(call, &stream, &is_h2, &error);
+    if (code == IL_OK) {
+        code = is_h2 ? call_open_session(call, &stream, &error)
+                     : call_open_conn(call, &stream, &error);
+    }
+    if (code != IL_OK) {
+        stream_close(&stream);
+        call_fail(call, error.code, &error);
+    }
+}
+
+void call_on_refused(struct il_call *call, enum il_code code, const struct il_error *error)
+{
+    if (call->refusal_count == SESSION_REFUSALS_MAX || call->request->source != NULL) {
+        call_fail(call, code, error);
+        return;
+    }
+    call->refusal_count++;
+    pool_count_retry(&call->client->pool);
+    call_acquire(call);
 }
 
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
@@ -706,8 +787,7 @@ static enum loop_result call_deliver(struct il_loop *loop, struct job *job)
     enum loop_result result;
 
     rt_call_ends(loop);
-    result = rt_run_callback(loop, call_invoke_on_done, call,
-                             (void (*)(void))call->on_done);
+    result = rt_run_callback(loop, call_invoke_on_done, call, (void (*)(void))call->on_done);
     call_unref(call);
     return result;
 }

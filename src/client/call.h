@@ -16,6 +16,7 @@
 #include "rt/rt.h"
 
 struct bound_exchange; /* bound.c */
+struct session_stream; /* session_stream.c */
 
 #define CALL_SOURCE_BUFFER_SIZE 16384
 
@@ -26,6 +27,7 @@ struct il_call {
     const struct il_request *request;
     uint8_t shelf_index; /* of the client's pool: our home's */
     bool owns_request;
+    bool may_share;    /* its connection may turn out to be HTTP/2 */
     bool is_streaming; /* done at the head of the response */
     _Atomic uint32_t ref_count;
 
@@ -40,11 +42,13 @@ struct il_call {
     struct pool_origin *place; /* counted for us while we dial */
     struct conn *conn;
     struct bound_exchange *bound; /* bound driver: the exchange that another loop does for us */
+    struct session_stream *session_stream; /* HTTP/2 */
     struct il_response *response;
     uint64_t sent_size, source_sent;
     char *source_buffer;
     bool is_source_busy; /* the source is being asked, or its answer is on its way */
     bool is_source_ended;
+    uint8_t refusal_count; /* HTTP/2: how often it was refused unseen */
     bool has_retried;
     bool has_begun;      /* bytes of the response have come */
     bool is_send_broken; /* the server takes no more, but may still answer */
@@ -92,6 +96,9 @@ void call_note_progress(struct il_call *call);
 
 void call_succeed(struct il_call *call);
 void call_fail(struct il_call *call, enum il_code code, const struct il_error *error);
+
+/* The server has certainly not acted on the request: try again, a few times, else fail. */
+void call_on_refused(struct il_call *call, enum il_code code, const struct il_error *error);
 
 /* The connection was lost. Try once more if that is safe, else fail with `error`. */
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error);

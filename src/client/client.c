@@ -124,12 +124,18 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
     if (options.driver != IL_DRIVER_CALLER && options.driver != IL_DRIVER_BOUND) {
         return il_fail(err, IL_EINVAL, "il_client_options: unknown driver %d", (int)options.driver);
     }
+    if (options.http_version != IL_HTTP_AUTO && options.http_version != IL_HTTP_1_1 &&
+        options.http_version != IL_HTTP_2_PRIOR_KNOWLEDGE) {
+        return il_fail(err, IL_EINVAL, "il_client_options: unknown http_version %d",
+                       (int)options.http_version);
+    }
     client = il_calloc(1, sizeof(*client));
     if (client == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for client '%s'", options.name);
     }
     (void)snprintf(client->name, sizeof(client->name), "%s", options.name); /* cut on purpose */
     client->driver = options.driver;
+    client->http_version = options.http_version;
     client->fork_generation = sys_fork_generation();
     client->no_keep_alive = options.no_keep_alive;
     client->body_size_max = options.body_size_max;
@@ -237,6 +243,25 @@ void client_for_each(void (*visit)(struct il_client *client, void *arg), void *a
 }
 
 /* ---- connections ---- */
+
+bool client_may_share(const struct il_client *client, enum url_scheme scheme)
+{
+    return !client->no_keep_alive &&
+           (client->http_version == IL_HTTP_2_PRIOR_KNOWLEDGE ||
+            (client->http_version == IL_HTTP_AUTO && scheme == URL_HTTPS));
+}
+
+const char *client_alpn(const struct il_client *client)
+{
+    switch (client->http_version) {
+    case IL_HTTP_1_1:
+        return TLS_ALPN_HTTP_1;
+    case IL_HTTP_2_PRIOR_KNOWLEDGE:
+        return TLS_ALPN_HTTP_2;
+    default:
+        return TLS_ALPN_HTTP_2 TLS_ALPN_HTTP_1;
+    }
+}
 
 void il_client_close_idle(struct il_client *client)
 {

@@ -12,6 +12,7 @@
 #include "client/pool.h"
 #include "http/http.h"
 #include "interloop/watch.h"
+#include "rt/rt.h"
 
 #define CLIENT_NAME_SIZE   32
 #define CLIENT_PHASE_COUNT (IL_PHASE_TOTAL + 1)
@@ -19,6 +20,7 @@
 struct il_client {
     char name[CLIENT_NAME_SIZE];
     enum il_driver driver;
+    enum il_http_version http_version;
     uint32_t fork_generation;
     bool no_keep_alive;
     uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* IL_NO_LIMIT for phases without a limit */
@@ -47,6 +49,16 @@ void client_give_back(struct il_client *client, struct conn *conn, struct il_cal
 /* Forget and close a connection, idle or not. Thread: whoever drives it or has claimed it. */
 void client_discard(struct il_client *client, struct conn *conn);
 
+/* May a connection of this client turn out to be HTTP/2, and serve many calls? */
+bool client_may_share(const struct il_client *client, enum url_scheme scheme);
+
+/* The protocols that are offered inside TLS; see net/tls.h. */
+const char *client_alpn(const struct il_client *client);
+
+/* The server announces more than is kept in memory. */
+enum il_code client_refuse_length(const struct il_client *client, uint64_t length,
+                                  struct il_error *err);
+
 /* Visit every client of the process, under the registry's lock; `visit` must be short. */
 void client_for_each(void (*visit)(struct il_client *client, void *arg), void *arg);
 
@@ -65,6 +77,7 @@ struct client_conn_report {
     uint64_t loop_id;                /* that drives it, or is to: 0 if it rests */
     uint64_t since_ns;
     bool is_bound;
+    bool is_shared; /* HTTP/2: driven by every loop that has a stream on it; loop_id is 0 */
     bool is_idle;
     bool is_exchanging;
     const void *client; /* for comparing only */
@@ -116,13 +129,14 @@ enum response_state {
 };
 
 struct bound_exchange; /* bound.c */
+struct session_stream; /* session_stream.c */
 
 struct il_response {
     struct il_client *client; /* a use, counted on that shelf */
     uint8_t shelf_index;
     struct il_response *spare_next;
     uint16_t status;
-    uint8_t version_minor;
+    uint8_t version; /* 10, 11, 20 */
     char reason[H1_REASON_SIZE_MAX + 1];
     enum h1_framing framing;
     uint64_t body_length; /* IL_LENGTH_UNKNOWN if not announced */
@@ -133,8 +147,9 @@ struct il_response {
     struct tls_facts *tls_facts; /* a reference; NULL without TLS */
 
     enum response_state state;
-    struct conn *conn;             /* rests, while nobody reads (caller driver) */
-    struct bound_exchange *stream; /* what the driving loop sends (bound driver) */
+    struct conn *conn;                     /* rests, while nobody reads (caller driver) */
+    struct bound_exchange *stream;         /* what the driving loop sends (bound driver) */
+    struct session_stream *session_stream; /* HTTP/2 */
     uint64_t read_timeout_ms;
     uint64_t deadline_ns; /* of the call as a whole */
     uint64_t total_timeout_ms;
@@ -153,7 +168,7 @@ void response_destroy(struct il_response *response);
 void response_take_head(struct il_response *response, struct h1_response *parser);
 
 /* Remember the TLS of the connection that the response will come on. */
-void response_set_tls(struct il_response *response, const struct conn *conn);
+void response_set_tls(struct il_response *response, struct tls_facts *facts);
 
 /* Room in the body for what is received next, `left` bytes and one more: `ret_size` of it is there,
  * at the end of what the body holds. IL_ENOMEM. */
@@ -166,5 +181,12 @@ void response_added(struct il_response *response, size_t size);
 /* Append to the body in memory. IL_EBODYSIZE, IL_ENOMEM. */
 enum il_code response_append(struct il_response *response, const char *bytes, size_t size,
                              struct il_error *err);
+
+/* When a read of a streamed body that begins now must have brought something. */
+uint64_t response_read_deadline(const struct il_response *response, const struct rt_place *place);
+
+/* Wait for more of a streamed body; `where` names the connection. IL_ETIMEDOUT says which limit. */
+enum il_code response_wait(struct il_response *response, struct rt_place *place,
+                           uint64_t read_deadline_ns, const char *where, struct il_error *err);
 
 #endif

@@ -16,6 +16,11 @@ static void conn_note(struct conn *conn, uint64_t driver_loop_id)
     atomic_store_explicit(&conn->driver_loop_id, driver_loop_id, memory_order_relaxed);
 }
 
+uint64_t conn_next_id(void)
+{
+    return atomic_fetch_add(&conn_id_last, 1) + 1;
+}
+
 /* ---- events ---- */
 
 static void conn_on_event(struct watch *watch, uint32_t events)
@@ -83,7 +88,7 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
     if (conn == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);
     }
-    conn->id = atomic_fetch_add(&conn_id_last, 1) + 1;
+    conn->id = conn_next_id();
     conn->stream = *stream;
     if (!stream_is_plain(stream) && (conn->tls_facts = tls_facts_new(stream)) == NULL) {
         il_free(conn);

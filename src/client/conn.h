@@ -62,6 +62,9 @@ struct conn {
     struct bound_conn *bound; /* bound driver: what ties it to its loop */
 };
 
+/* The number of the next connection, of whatever kind. Thread: any. */
+uint64_t conn_next_id(void);
+
 /* Make a connection of a stream, driven by `loop`. Takes `stream` on success. The watch is opened
  * here. Thread: the one that holds the loop. */
 enum il_code conn_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,

@@ -21,6 +21,9 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused);
 /* The body's source has put `size` bytes into source_buffer, or failed with `code`. */
 void exchange_supply(struct il_call *call, enum il_code code, size_t size);
 
+/* Have the source of the call's body asked for more: by the party that waits, or in a job. */
+void call_pull_source(struct il_call *call);
+
 /* Write the head of the call's request, behind what is in `out`. */
 enum il_code exchange_write_head(const struct il_request *request, struct il_bytes *out,
                                  struct il_error *err);

@@ -6,9 +6,9 @@
 #include <stdio.h>
 
 #include "client/drivers.h"
+#include "client/session.h"
 
 static void exchange_on_io(struct conn *conn);
-static void exchange_pull_source(struct il_call *call);
 
 /* ---- getting going ---- */
 
@@ -55,7 +55,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->response->timing.connected_ns = was_reused ? loop_now_ns(call->home) : sys_now_ns();
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
-    response_set_tls(call->response, conn);
+    response_set_tls(call->response, conn->tls_facts);
     if (exchange_write_head(request, &conn->held.out, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return;
@@ -107,7 +107,7 @@ static bool exchange_send(struct il_call *call)
         call->sent_size += sent;
         if (exchange_has_more_to_send(call)) {
             call_note_progress(call);
-            exchange_pull_source(call);
+            call_pull_source(call);
         } else {
             exchange_on_sent(call);
         }
@@ -154,12 +154,10 @@ static enum loop_result exchange_on_source_job(struct il_loop *loop, struct job 
         return LOOP_HELD;
     }
     call->supply_size = 0;
-    return rt_run_callback(loop, exchange_call_source, call,
-                           (void (*)(void))call->request->source);
+    return rt_run_callback(loop, exchange_call_source, call, (void (*)(void))call->request->source);
 }
 
-/* Have the source asked for more: by the party that waits, or in a job. */
-static void exchange_pull_source(struct il_call *call)
+void call_pull_source(struct il_call *call)
 {
     if (call->is_source_busy) {
         return;
@@ -248,17 +246,21 @@ void exchange_supply(struct il_call *call, enum il_code code, size_t size)
     } else {
         code = exchange_check_source(call, size, &error);
     }
-    if (code == IL_OK && exchange_queue_piece(call, size) != IL_OK) {
-        code = il_fail(&error, IL_ENOMEM, "no memory for a piece of the request's body");
+    if (code == IL_OK) {
+        call->source_sent += size;
+        /* With an announced length the body ends where it said; the source is not asked again. */
+        call->is_source_ended = size == 0 || call->source_sent == call->request->source_length;
+        code = call->session_stream != NULL ? session_supply(call, size, call->is_source_ended)
+                                            : exchange_queue_piece(call, size);
+        if (code != IL_OK) {
+            il_fail(&error, code, "no memory for a piece of the request's body");
+        }
     }
     if (code != IL_OK) {
         call_fail(call, code, &error);
-        return;
+    } else if (call->conn != NULL) {
+        exchange_on_io(call->conn);
     }
-    call->source_sent += size;
-    /* With an announced length the body ends where it said; the source is not asked once more. */
-    call->is_source_ended = size == 0 || call->source_sent == call->request->source_length;
-    exchange_on_io(call->conn);
 }
 
 /* ---- receiving ---- */
@@ -305,11 +307,7 @@ static enum il_code exchange_check_length(struct il_call *call, struct il_error 
 
     if (!call->is_streaming && parser->framing == H1_FRAMING_SIZED &&
         parser->body_size > call->client->body_size_max) {
-        return il_fail(err, IL_EBODYSIZE,
-                       "the server announces a body of %llu bytes; at most %llu are kept in memory "
-                       "(body_size_max); read it with il_send_streaming",
-                       (unsigned long long)parser->body_size,
-                       (unsigned long long)call->client->body_size_max);
+        return client_refuse_length(call->client, parser->body_size, err);
     }
     return IL_OK;
 }
@@ -565,30 +563,6 @@ static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, str
     return error.code;
 }
 
-static enum il_code reader_wait(struct il_response *response, struct rt_place *place,
-                                uint64_t read_deadline_ns, struct il_error *err)
-{
-    uint64_t until_ns = il_min_u64(read_deadline_ns, response->deadline_ns);
-    enum il_code code = rt_wait(place, until_ns, "HTTP body");
-    char where[CONN_TEXT_SIZE];
-
-    if (code != IL_ETIMEDOUT) {
-        return code == IL_OK
-                   ? IL_OK
-                   : il_fail(err, code, "reading a response body: %s", il_code_text(code));
-    }
-    (void)conn_text(response->conn, where);
-    if (response->deadline_ns <= read_deadline_ns) {
-        return il_fail_timeout(err, IL_PHASE_READ, response->total_timeout_ms,
-                               "the response of %s took longer than the request's total limit of "
-                               "%llu ms",
-                               where, (unsigned long long)response->total_timeout_ms);
-    }
-    return il_fail_timeout(err, IL_PHASE_READ, response->read_timeout_ms,
-                           "phase read: waited %llu ms for the next bytes of %s",
-                           (unsigned long long)response->read_timeout_ms, where);
-}
-
 /* Are the bytes that come next all the body's, or so few of them not that it makes no difference?
  * Then they need not go through `in`. Of a chunk only as much as the reader wants can be received
  * at once: where chunks are small, that would be one system call for each. */
@@ -629,10 +603,8 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
                                size_t size, size_t *ret_size, struct il_error *err)
 {
     struct conn *conn = response->conn;
-    uint64_t timeout_ms = response->read_timeout_ms;
-    uint64_t deadline_ns = timeout_ms == IL_NO_LIMIT
-                               ? IL_FOREVER
-                               : loop_now_ns(place->loop) + timeout_ms * LOOP_NS_PER_MS;
+    uint64_t deadline_ns = response_read_deadline(response, place);
+    char where[CONN_TEXT_SIZE];
     enum il_code code;
 
     while ((code = reader_parse(response, place, buffer, size, ret_size, err)) == IL_EAGAIN) {
@@ -657,7 +629,7 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
         case CONN_FAILED:
             return reader_on_failed(conn, sys_errno, err);
         case CONN_BLOCKED:
-            code = reader_wait(response, place, deadline_ns, err);
+            code = response_wait(response, place, deadline_ns, conn_text(conn, where), err);
             if (code != IL_OK) {
                 return code;
             }

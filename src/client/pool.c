@@ -10,16 +10,9 @@
 #include "client/client.h"
 #include "client/conn.h"
 #include "client/drivers.h"
+#include "client/session.h"
 
-/* What was decided under the lock and is done after it. */
-struct pool_work {
-    struct il_call *wake;     /* linked by wake_next; a reference each */
-    struct conn *close;       /* linked by close_next; nobody else's */
-    struct pool_origin *free; /* empty, and unlinked; linked by free_next */
-    struct pool_group *free_group;
-};
-
-static void work_do(struct pool_work *work)
+void work_do(struct pool_work *work)
 {
     while (work->wake != NULL) {
         struct il_call *call = work->wake;
@@ -36,6 +29,12 @@ static void work_do(struct pool_work *work)
         } else {
             conn_close(conn);
         }
+    }
+    while (work->retire != NULL) {
+        struct session *session = work->retire;
+
+        work->retire = session->close_next;
+        session_retire(session);
     }
     while (work->free != NULL) {
         struct pool_origin *origin = work->free;
@@ -69,6 +68,7 @@ void pool_init(struct pool *pool, const struct il_client_options *options)
         il_list_init(&pool->buckets[i]);
     }
     il_list_init(&pool->connections);
+    il_list_init(&pool->sessions);
     for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
         shelf_init(&pool->shelves[i]);
     }
@@ -111,6 +111,7 @@ static struct pool_origin *origin_new(const struct pool_identity *identity, uint
     if (origin != NULL) {
         il_list_init(&origin->link);
         il_list_init(&origin->groups);
+        il_list_init(&origin->sessions);
         for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
             il_list_init(&origin->rests[i].idle);
         }
@@ -171,8 +172,8 @@ static uint32_t pool_idle_count(const struct pool *pool)
     return count;
 }
 
-static void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
-                                        struct pool_work *work)
+void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
+                                 struct pool_work *work)
 {
     if (atomic_load(&origin->connection_count) == 0 && il_list_is_empty(&origin->groups)) {
         il_assert(origin_idle_count(origin) == 0);
@@ -203,8 +204,7 @@ static void group_wake_locked(struct pool_group *group, struct pool_work *work)
     work->wake = call;
 }
 
-/* Something has become free: wake the oldest waiter of every loop that has waiters. */
-static void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
+void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
 {
     il_list_for_each(&origin->groups, node)
     {
@@ -219,6 +219,13 @@ static bool pool_has_place(const struct pool *pool, const struct pool_origin *or
 {
     return pool->connections_per_host_max == 0 ||
            atomic_load(&origin->connection_count) < pool->connections_per_host_max;
+}
+
+/* Is there anything for a waiter? */
+static bool origin_has_something(const struct pool *pool, const struct pool_origin *origin)
+{
+    return origin_idle_count(origin) > 0 || pool_has_place(pool, origin) ||
+           origin_find_session_locked(origin) != NULL;
 }
 
 /* ---- waiting ---- */
@@ -271,6 +278,7 @@ static void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struc
     call->waiter.origin = NULL;
     call->waiter.is_woken = false;
     pool->waiter_count -= !call->waiter.is_dialing;
+    group->dialing_count -= call->waiter.is_dialing;
     call->waiter.is_dialing = false;
     if (il_list_is_empty(&group->asleep) && il_list_is_empty(&group->woken)) {
         il_list_unlink(&group->link);
@@ -293,8 +301,7 @@ void pool_leave(struct pool *pool, struct il_call *call)
         bool was_woken = call->waiter.is_woken;
         struct pool_group *group = call->waiter.group;
 
-        if (was_woken && !IL_MUTANT(WAKE_KEPT) &&
-            (origin_idle_count(origin) > 0 || pool_has_place(pool, origin))) {
+        if (was_woken && !IL_MUTANT(WAKE_KEPT) && origin_has_something(pool, origin)) {
             group_wake_locked(group, &work); /* ours is of no use to us: pass it on */
         }
         waiter_dequeue_locked(pool, call, &work);
@@ -524,6 +531,19 @@ static bool origin_make_place_locked(struct pool *pool, struct pool_origin *orig
     return is_made;
 }
 
+/* Is this loop opening a connection already that may serve the call, too? */
+static bool loop_opens_one_for_all(const struct pool *pool, struct pool_origin *origin,
+                                   const struct il_call *call, const struct il_loop *loop)
+{
+    struct pool_group *group;
+
+    if (!call->may_share || origin->is_h1) {
+        return false;
+    }
+    group = group_find_locked(origin, pool->assigns ? 0 : loop->id);
+    return group != NULL && group->dialing_count > 0;
+}
+
 /* Nothing idle: a place to open a connection, or a place in the queue. */
 static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *origin,
                                         struct il_call *call, struct il_loop *loop, bool is_fresh,
@@ -534,8 +554,9 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     /* While it dials a call may take an idle connection, find it dead, and ask again: it is not in
      * the queue then, but has its place still. */
     bool is_dialing = call->place != NULL;
-    bool has_place = !is_dialing && (pool_has_place(pool, origin) ||
-                                     (is_fresh && origin_make_place_locked(pool, origin, work)));
+    bool has_place = !is_dialing && !loop_opens_one_for_all(pool, origin, call, loop) &&
+                     (pool_has_place(pool, origin) ||
+                      (is_fresh && origin_make_place_locked(pool, origin, work)));
 
     if (!is_waiting) {
         if (!has_place && !is_dialing && pool->waiter_count >= pool->waiters_max) {
@@ -550,6 +571,7 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
                            origin->identity.host);
         }
         call->waiter.is_dialing = is_dialing;
+        call->waiter.group->dialing_count += is_dialing;
         pool->waiter_count -= is_dialing;
     } else if (call->waiter.is_woken) { /* the wake brought nothing: sleep on, as the oldest */
         call->waiter.is_woken = false;
@@ -560,7 +582,12 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         atomic_fetch_add(&origin->connection_count, 1);
         atomic_fetch_add(&pool->connection_count, 1);
         call->waiter.is_dialing = true;
+        call->waiter.group->dialing_count++;
         pool->waiter_count--;
+        if (is_waiting && pool_has_place(pool, origin) &&
+            !loop_opens_one_for_all(pool, origin, call, loop)) {
+            group_wake_locked(call->waiter.group, work); /* there is more: pass it on */
+        }
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
         *ret_got =
@@ -579,6 +606,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
     struct pool_work work = { 0 };
     struct pool_origin *origin;
     struct conn *conn = NULL;
+    struct session *session = NULL;
     enum il_code code = IL_OK;
 
     sys_mutex_lock(&pool->mutex);
@@ -589,16 +617,20 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
     }
     atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
     if (!is_fresh) {
-        conn = origin_take_locked(pool, origin, call->shelf_index, loop, &work);
+        session = origin_take_session_locked(origin);
+        conn = session == NULL ? origin_take_locked(pool, origin, call->shelf_index, loop, &work)
+                               : NULL;
     }
-    if (conn != NULL) {
+    if (conn != NULL || session != NULL) {
         if (call->waiter.origin != NULL) {
-            if (origin_idle_count(origin) > 0) {
+            if (origin_has_something(pool, origin)) {
                 group_wake_locked(call->waiter.group, &work); /* there is more: pass it on */
             }
             waiter_dequeue_locked(pool, call, &work);
         }
-        *ret_got = (struct pool_got){ .answer = POOL_TAKEN, .conn = conn };
+        *ret_got = (struct pool_got){ .answer = session != NULL ? POOL_SHARED : POOL_TAKEN,
+                                      .conn = conn,
+                                      .session = session };
     } else {
         code = origin_queue_locked(pool, origin, call, loop, is_fresh, &work, ret_got, err);
     }
@@ -632,11 +664,18 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identit
 
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn)
 {
+    struct pool_work work = { 0 };
+
     sys_mutex_lock(&pool->mutex);
     il_assert(conn->origin == origin);
     il_list_push_back(&pool->connections, &conn->pooled.link);
     pool->connections_total++;
+    if (!origin->is_h1) { /* who hoped that it would serve him, too, opens his own */
+        origin->is_h1 = true;
+        origin_wake_locked(origin, &work);
+    }
     sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
 }
 
 void pool_forget_place(struct pool *pool, struct pool_origin *origin)
@@ -869,6 +908,7 @@ void pool_close_idle(struct pool *pool)
         }
         sys_mutex_unlock(&pool->shelves[i].mutex);
     }
+    pool_retire_idle_sessions_locked(pool, &work);
     for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
         il_list_for_each_safe(&pool->buckets[i], node)
         {

@@ -35,8 +35,8 @@
  * freed; what must be done is collected as pool_work and done after it.
  *
  *   may be touched under        what
- *   pool->mutex                 pool->connections, waiters and their groups; connection counts are
- *                               written there, and read by anyone
+ *   pool->mutex                 pool->connections, sessions, waiters and their groups; connection
+ *                               counts are written there, and read by anyone
  *   the shelf's mutex           its calls, spares, idle connections, and a connection's place there
  *   any of them                 pool->buckets may be read
  *   all of them                 pool->buckets may be written */
@@ -50,6 +50,7 @@
 struct conn;
 struct il_call;
 struct il_loop;
+struct session;
 
 #define POOL_BUCKET_COUNT 256
 #define POOL_SHELF_COUNT  16
@@ -68,6 +69,8 @@ struct pool_origin {
     uint32_t hash;
     struct pool_identity identity;     /* its strings are in `memory` */
     struct il_list groups;             /* struct pool_group: the waiters, loop by loop */
+    struct il_list sessions;           /* struct session: those that take more streams */
+    bool is_h1;                        /* a connection has turned out to be HTTP/1.1 */
     _Atomic uint32_t waiter_count;     /* in the groups, or looking whether they must wait */
     _Atomic uint32_t connection_count; /* idle, driven, or being opened */
     struct pool_origin *free_next;
@@ -77,10 +80,11 @@ struct pool_origin {
 
 /* The waiters of one loop for one origin. */
 struct pool_group {
-    struct il_list link;   /* origin->groups */
-    uint64_t loop_id;      /* 0 with the bound driver: one group for all loops */
-    struct il_list asleep; /* struct pool_waiter, oldest first */
-    struct il_list woken;  /* those with a wake on its way */
+    struct il_list link;    /* origin->groups */
+    uint64_t loop_id;       /* 0 with the bound driver: one group for all loops */
+    struct il_list asleep;  /* struct pool_waiter, oldest first */
+    struct il_list woken;   /* those with a wake on its way */
+    uint32_t dialing_count; /* of both, that are opening a connection */
 };
 
 /* A call's place in the queue; inside the call. */
@@ -113,6 +117,7 @@ struct pool {
     struct sys_mutex mutex;
     struct il_list buckets[POOL_BUCKET_COUNT];
     struct il_list connections; /* all of them, for reports */
+    struct il_list sessions;    /* likewise, those that are HTTP/2 */
     _Atomic uint32_t connection_count;
     uint32_t waiter_count; /* that count for waiters_max: those that do not dial */
     uint64_t connections_total, retries_total;
@@ -130,6 +135,7 @@ void pool_deinit(struct pool *pool);
 
 enum pool_answer {
     POOL_TAKEN,   /* an idle connection, claimed: the caller's alone */
+    POOL_SHARED,  /* a place among the streams of a session, and a reference to it */
     POOL_DIAL,    /* a place to open a connection of its own; the call waits on the side */
     POOL_WAIT,    /* no place: the call waits */
     POOL_NOTHING, /* it waits already, and there is nothing for it yet */
@@ -138,14 +144,19 @@ enum pool_answer {
 struct pool_got {
     enum pool_answer answer;
     struct conn *conn;          /* POOL_TAKEN */
+    struct session *session;    /* POOL_SHARED */
     struct pool_origin *origin; /* POOL_DIAL: where the place is counted */
 };
 
 /* Get a connection for `call`, whose home is `loop`; from the first time on the call is on the
  * pool's list, until pool_put or pool_remove_call takes it off. What the call got it must give
- * back: a connection with pool_put or pool_forget, a place with pool_opened or pool_forget_place,
- * its place in the queue with pool_leave (POOL_TAKEN includes that). With `is_fresh` no idle
- * connection is taken. IL_EPOOLFULL, IL_ENOMEM. Thread: the one that holds `loop`. */
+ * back: a connection with pool_put or pool_forget, a place with pool_opened, pool_session_opened or
+ * pool_forget_place, its place in the queue with pool_leave (POOL_TAKEN and POOL_SHARED include
+ * that). With `is_fresh` nothing is taken that has served before. IL_EPOOLFULL, IL_ENOMEM.
+ *
+ * Where a new connection may turn out to be HTTP/2, the calls of one loop wait for the one that
+ * their loop is opening, which may serve them all; they never wait for another loop's.
+ * Thread: the one that holds `loop`. */
 enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identity,
                           struct il_call *call, struct il_loop *loop, bool is_fresh,
                           struct pool_got *ret_got, struct il_error *err);
@@ -172,6 +183,28 @@ bool pool_put_bound(struct pool *pool, struct conn *conn, uint64_t now_ns);
 /* A connection that lies in the pool, and that its loop has claimed for a look: let it rest again.
  * Who has passed it over meanwhile is woken. Thread: the one that holds the loop. */
 void pool_rest_again(struct pool *pool, struct conn *conn);
+
+/* ---- sessions: HTTP/2 connections, which calls share; pool_session.c ---- */
+
+/* What a session tells the pool, after its own lock. */
+struct pool_session_news {
+    uint64_t number; /* rises; older ones that come late say nothing new */
+    uint32_t freed;  /* places among its streams that have become free */
+    uint32_t max;    /* how many places there are now */
+    bool is_open;    /* it takes more streams */
+    bool is_gone;    /* it has ended */
+};
+
+/* The place became a session: it is listed, with one of its places taken for the caller. With
+ * `is_private` nobody else gets one. Takes a reference of its own. */
+void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct session *session,
+                         bool is_private);
+void pool_session_hear(struct pool *pool, struct session *session,
+                       const struct pool_session_news *news);
+
+/* Take a session off the lists that nobody has used for the idle time-out; true if it was one. The
+ * pool's reference is the caller's then, for session_retire. */
+bool pool_session_expire(struct pool *pool, struct session *session, uint64_t now_ns);
 
 /* Close the connections that are idle now. */
 void pool_close_idle(struct pool *pool);
@@ -218,6 +251,29 @@ void pool_count_retry(struct pool *pool);
 
 /* Assert that nobody sleeps while there is something to take. */
 void pool_validate(struct pool *pool);
+
+/* ---- between pool.c and pool_session.c; the pool's mutex is held ---- */
+
+/* What was decided under the lock and is done after it. */
+struct pool_work {
+    struct il_call *wake;     /* linked by wake_next; a reference each */
+    struct conn *close;       /* linked by close_next; nobody else's */
+    struct session *retire;   /* linked by close_next; with the pool's references */
+    struct pool_origin *free; /* empty, and unlinked; linked by free_next */
+    struct pool_group *free_group;
+};
+void work_do(struct pool_work *work); /* the mutex is not held any more */
+
+/* Something has become free: wake the oldest waiter of every loop that has waiters. */
+void origin_wake_locked(struct pool_origin *origin, struct pool_work *work);
+void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
+                                 struct pool_work *work);
+
+/* A session with a free place, or NULL; likewise, with the place and a reference taken. */
+struct session *origin_find_session_locked(const struct pool_origin *origin);
+struct session *origin_take_session_locked(struct pool_origin *origin);
+void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work);
+uint32_t pool_count_idle_sessions_locked(const struct pool *pool);
 
 /* ---- between pool.c and pool_shelf.c ---- */
 

@@ -8,6 +8,7 @@
 
 #include "client/call.h"
 #include "client/drivers.h"
+#include "client/session.h"
 #include "rt/rt.h"
 
 static uint32_t ms_since(uint64_t now_ns, uint64_t since_ns)
@@ -86,28 +87,51 @@ static void report_socket(struct il_watch_connection *view, int fd)
     }
 }
 
+/* What is the same for every kind of connection; since_ns is there already. */
+static void report_any(struct il_client *client, uint64_t id, const struct pool_origin *origin,
+                       int fd, uint64_t now_ns, struct client_conn_report *copy)
+{
+    struct il_watch_connection *view = &copy->view;
+
+    copy->client = client;
+    view->id = id;
+    copy_text(view->client, sizeof(view->client), client->name);
+    copy_text(view->host, sizeof(view->host), origin->identity.host);
+    view->port = origin->identity.port;
+    view->since_ms = ms_since(now_ns, copy->since_ns);
+    report_socket(view, fd);
+}
+
 static void report_conn(struct il_client *client, struct conn *conn, uint64_t now_ns,
                         struct client_conn_report *copy)
 {
-    struct il_watch_connection *view = &copy->view;
     const char *state;
 
     memset(copy, 0, sizeof(*copy));
-    view = &copy->view;
-    copy->client = client;
     copy->is_bound = conn->bound != NULL;
     copy->is_idle = atomic_load(&conn->pooled.is_idle);
     copy->is_exchanging = atomic_load(&conn->is_exchanging);
     copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
     copy->since_ns = atomic_load(&conn->since_ns);
-    view->id = conn->id;
-    copy_text(view->client, sizeof(view->client), client->name);
-    copy_text(view->host, sizeof(view->host), conn->origin->identity.host);
-    view->port = conn->origin->identity.port;
-    view->since_ms = ms_since(now_ns, copy->since_ns);
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
-    copy_text(view->state, sizeof(view->state), state);
-    report_socket(view, conn->stream.fd);
+    copy_text(copy->view.state, sizeof(copy->view.state), state);
+    report_any(client, conn->id, conn->origin, conn->stream.fd, now_ns, copy);
+}
+
+static void report_session(struct il_client *client, struct session *session, uint64_t now_ns,
+                           struct client_conn_report *copy)
+{
+    memset(copy, 0, sizeof(*copy));
+    copy->is_bound = session->driver != NULL;
+    copy->is_shared = !copy->is_bound;
+    copy->is_idle = session->pooled.slot_count == 0;
+    copy->is_exchanging = !atomic_load(&session->is_unsent);
+    copy->loop_id = copy->is_bound ? session->driver->id : 0;
+    copy->since_ns = session->opened_ns;
+    (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u streams",
+                   session->pooled.slot_count);
+    report_any(client, session->id, session->pooled.origin, atomic_load(&session->fd), now_ns,
+               copy);
 }
 
 /* ---- a client ---- */
@@ -129,6 +153,11 @@ void client_report(struct il_client *client, uint64_t now_ns,
     il_list_for_each(&client->pool.connections, node)
     {
         report_conn(client, il_container_of(node, struct conn, pooled.link), now_ns, &conn);
+        reporter->on_conn(&conn, reporter->arg);
+    }
+    il_list_for_each(&client->pool.sessions, node)
+    {
+        report_session(client, il_container_of(node, struct session, pooled.link), now_ns, &conn);
         reporter->on_conn(&conn, reporter->arg);
     }
     pool_unlock_all(&client->pool);

@@ -2,6 +2,7 @@
  * connection (or, with the bound driver, the stream) that its body comes from.
  * Threads: one at a time; see client.h. */
 #include "client/drivers.h"
+#include "client/session.h"
 
 #define RESPONSE_BODY_KEPT_MAX 16384 /* bytes of memory that a spare response keeps for a body */
 #define RESPONSE_ROOM_MAX      65536 /* bytes that there is to be room for when they are received */
@@ -62,6 +63,9 @@ void il_response_free(struct il_response *response)
     if (response->stream != NULL) {
         bound_abandon(response);
     }
+    if (response->session_stream != NULL) {
+        session_abandon(response);
+    }
     tls_facts_unref(response->tls_facts);
     response->tls_facts = NULL;
     client = response->client;
@@ -77,7 +81,7 @@ void il_response_free(struct il_response *response)
 void response_take_head(struct il_response *response, struct h1_response *parser)
 {
     response->status = parser->status;
-    response->version_minor = parser->version_minor;
+    response->version = (uint8_t)(10 + parser->version_minor);
     memcpy(response->reason, parser->reason, sizeof(response->reason));
     response->framing = parser->framing;
     if (parser->framing == H1_FRAMING_SIZED) {
@@ -104,6 +108,15 @@ void response_added(struct il_response *response, size_t size)
 {
     il_bytes_added(&response->body, size);
     *il_bytes_tail(&response->body) = '\0';
+}
+
+enum il_code client_refuse_length(const struct il_client *client, uint64_t length,
+                                  struct il_error *err)
+{
+    return il_fail(err, IL_EBODYSIZE,
+                   "the server announces a body of %llu bytes; at most %llu are kept in memory "
+                   "(body_size_max); read it with il_send_streaming",
+                   (unsigned long long)length, (unsigned long long)client->body_size_max);
 }
 
 enum il_code response_append(struct il_response *response, const char *bytes, size_t size,
@@ -147,7 +160,7 @@ const char *il_response_reason(const struct il_response *response)
 
 int il_response_http_version(const struct il_response *response)
 {
-    return 10 + response->version_minor;
+    return response->version;
 }
 
 const struct il_headers *il_response_headers(const struct il_response *response)
@@ -187,6 +200,36 @@ const char *il_response_body(const struct il_response *response, size_t *ret_siz
 
 /* ---- reading it ---- */
 
+uint64_t response_read_deadline(const struct il_response *response, const struct rt_place *place)
+{
+    return response->read_timeout_ms == IL_NO_LIMIT
+               ? IL_FOREVER
+               : loop_now_ns(place->loop) + response->read_timeout_ms * LOOP_NS_PER_MS;
+}
+
+enum il_code response_wait(struct il_response *response, struct rt_place *place,
+                           uint64_t read_deadline_ns, const char *where, struct il_error *err)
+{
+    uint64_t until_ns = il_min_u64(read_deadline_ns, response->deadline_ns);
+    enum il_code code = rt_wait(place, until_ns, "HTTP body");
+
+    if (code == IL_OK) {
+        return IL_OK;
+    }
+    if (code != IL_ETIMEDOUT) {
+        return il_fail(err, code, "reading a response body: %s", il_code_text(code));
+    }
+    if (response->deadline_ns <= read_deadline_ns) {
+        return il_fail_timeout(err, IL_PHASE_READ, response->total_timeout_ms,
+                               "the response of %s took longer than the request's total limit of "
+                               "%llu ms",
+                               where, (unsigned long long)response->total_timeout_ms);
+    }
+    return il_fail_timeout(err, IL_PHASE_READ, response->read_timeout_ms,
+                           "phase read: waited %llu ms for the next bytes of %s",
+                           (unsigned long long)response->read_timeout_ms, where);
+}
+
 static size_t response_read_memory(struct il_response *response, void *buffer, size_t size)
 {
     size_t left = il_bytes_size(&response->body) - response->body_read;
@@ -218,15 +261,18 @@ enum il_code il_response_read(struct il_response *response, void *buffer, size_t
     case RESPONSE_STREAMING:
         break;
     }
+    if (response->session_stream != NULL) {
+        return session_read(response, buffer, size, ret_size, err);
+    }
     return response->stream != NULL ? bound_read(response, buffer, size, ret_size, err)
                                     : exchange_read(response, buffer, size, ret_size, err);
 }
 
-void response_set_tls(struct il_response *response, const struct conn *conn)
+void response_set_tls(struct il_response *response, struct tls_facts *facts)
 {
-    if (response->tls_facts != conn->tls_facts) { /* both NULL without TLS */
+    if (response->tls_facts != facts) { /* both NULL without TLS */
         tls_facts_unref(response->tls_facts);
-        response->tls_facts = tls_facts_ref(conn->tls_facts);
+        response->tls_facts = tls_facts_ref(facts);
     }
 }
 

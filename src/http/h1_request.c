@@ -8,11 +8,6 @@
 
 #include "http/h1_request.h"
 
-/* Which of the headers that we would add the user has set. */
-struct request_seen {
-    bool has_host, has_user_agent, has_accept, has_content_length, has_transfer_encoding;
-};
-
 struct request_header {
     const char *name, *value;
     size_t name_size, value_size;
@@ -59,7 +54,7 @@ static enum il_code check_method(const char *method, struct il_error *err)
 
 static enum il_code check_content_length(const struct h1_request_head *head,
                                          const struct request_header *header,
-                                         const struct request_seen *seen, struct il_error *err)
+                                         const struct h1_request_seen *seen, struct il_error *err)
 {
     char want[24];
     int want_size;
@@ -85,7 +80,8 @@ static enum il_code check_content_length(const struct h1_request_head *head,
 
 static enum il_code check_transfer_encoding(const struct h1_request_head *head,
                                             const struct request_header *header,
-                                            const struct request_seen *seen, struct il_error *err)
+                                            const struct h1_request_seen *seen,
+                                            struct il_error *err)
 {
     if (seen->has_transfer_encoding) {
         return il_fail(err, IL_EREQUEST, "header \"Transfer-Encoding\" is set twice; leave it out");
@@ -102,8 +98,8 @@ static enum il_code check_transfer_encoding(const struct h1_request_head *head,
     return IL_OK;
 }
 
-static enum il_code check_host(const struct request_header *header, const struct request_seen *seen,
-                               struct il_error *err)
+static enum il_code check_host(const struct request_header *header,
+                               const struct h1_request_seen *seen, struct il_error *err)
 {
     if (seen->has_host) {
         return il_fail(err, IL_EREQUEST, "header \"Host\" is set twice");
@@ -119,7 +115,7 @@ static enum il_code check_host(const struct request_header *header, const struct
 
 /* Look at each of the user's headers once: those that mean something to us are checked and noted.
  */
-static enum il_code check_headers(const struct h1_request_head *head, struct request_seen *seen,
+static enum il_code check_headers(const struct h1_request_head *head, struct h1_request_seen *seen,
                                   struct il_error *err)
 {
     size_t count = head->headers == NULL ? 0 : head->headers->count;
@@ -147,6 +143,15 @@ static enum il_code check_headers(const struct h1_request_head *head, struct req
         }
     }
     return IL_OK;
+}
+
+enum il_code h1_request_check(const struct h1_request_head *head, struct h1_request_seen *ret_seen,
+                              struct il_error *err)
+{
+    enum il_code code = check_method(head->method, err);
+
+    *ret_seen = (struct h1_request_seen){ 0 };
+    return code == IL_OK ? check_headers(head, ret_seen, err) : code;
 }
 
 /* ---- writing, into room that was reserved ---- */
@@ -188,15 +193,14 @@ static char *put_target(char *out, const struct h1_request_head *head)
     return put(out, url->path_and_query, url->path_and_query_size);
 }
 
-/* Does a request with this method and no body say so? RFC 9110 8.6: those that usually have one. */
-static bool wants_content_length_0(const char *method)
+bool h1_request_wants_length_0(const char *method)
 {
     return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
            strcmp(method, "PATCH") == 0;
 }
 
 static char *put_framing(char *out, const struct h1_request_head *head,
-                         const struct request_seen *seen)
+                         const struct h1_request_seen *seen)
 {
     if (head->body_kind == H1_BODY_CHUNKED && !seen->has_transfer_encoding) {
         return PUT(out, "Transfer-Encoding: chunked\r\n");
@@ -207,14 +211,14 @@ static char *put_framing(char *out, const struct h1_request_head *head,
         return PUT(out, "\r\n");
     }
     if (head->body_kind == H1_BODY_NONE && !seen->has_content_length &&
-        wants_content_length_0(head->method)) {
+        h1_request_wants_length_0(head->method)) {
         return PUT(out, "Content-Length: 0\r\n");
     }
     return out;
 }
 
 static char *put_head(char *out, const struct h1_request_head *head,
-                      const struct request_seen *seen)
+                      const struct h1_request_seen *seen)
 {
     size_t count = head->headers == NULL ? 0 : head->headers->count;
 
@@ -252,14 +256,13 @@ enum { REQUEST_FIXED_SIZE = 256 };
 enum il_code h1_request_write(struct il_bytes *out, const struct h1_request_head *head,
                               struct il_error *err)
 {
-    struct request_seen seen = { 0 };
+    struct h1_request_seen seen;
     size_t size = REQUEST_FIXED_SIZE + H1_METHOD_SIZE_MAX + head->url->path_and_query_size +
                   2 * (size_t)head->url->authority_size;
     char *tail, *end;
     enum il_code code;
 
-    if ((code = check_method(head->method, err)) != IL_OK ||
-        (code = check_headers(head, &seen, err)) != IL_OK) {
+    if ((code = h1_request_check(head, &seen, err)) != IL_OK) {
         return code;
     }
     if (head->headers != NULL) {

@@ -33,6 +33,18 @@ struct h1_request_head {
     uint64_t body_size; /* H1_BODY_SIZED */
 };
 
+/* Which of the headers that we would add the user has set. */
+struct h1_request_seen {
+    bool has_host, has_user_agent, has_accept, has_content_length, has_transfer_encoding;
+};
+
+/* Check all that could make the request mean something else than what is sent. IL_EREQUEST. */
+IL_MUST_USE enum il_code h1_request_check(const struct h1_request_head *head,
+                                          struct h1_request_seen *ret_seen, struct il_error *err);
+
+/* Is a request with this method expected to say that it has no body? RFC 9110 8.6. */
+bool h1_request_wants_length_0(const char *method);
+
 /* Append the head, up to and with its empty line, to `out`. Adds Host, User-Agent and Accept unless
  * the user set them, and the body's framing. IL_EREQUEST names the header or part that is wrong;
  * on failure `out` is as it was. */

@@ -4,14 +4,17 @@
  *     headers.h      lists of header fields (the public half is interloop/http.h)
  *     h1_request.h   what to send: heads, chunks
  *     h1_response.h  what has come: heads, bodies, may the connection be used again
+ *     h2.h           one HTTP/2 connection: many requests and responses at a time
  *
- * Nothing here has a lock, a clock or a descriptor, calls back, or keeps what it is given; objects
- * belong to whoever made them. h1_head.h and h1_lines.h are private to the folder. */
+ * Nothing here has a lock, a clock or a descriptor, keeps what it is given, or calls back (but for
+ * the events of h2.h); objects belong to whoever made them. h1_head.h and h1_lines.h are private to
+ * the folder. */
 #ifndef IL_HTTP_HTTP_H
 #define IL_HTTP_HTTP_H
 
 #include "http/h1_request.h"
 #include "http/h1_response.h"
+#include "http/h2.h"
 #include "http/headers.h"
 #include "http/url.h"
 

@@ -19,6 +19,7 @@ const uint8_t *tls_identity(const struct il_tls *tls);
 /* The protocols that may be spoken inside, in the order of preference, as ALPN encodes them: each
  * with its size in front. Static. */
 #define TLS_ALPN_HTTP_1 "\x08http/1.1"
+#define TLS_ALPN_HTTP_2 "\x02h2"
 
 struct tls_peer {
     const char *host; /* name or address literal, without brackets and final dot */

@@ -146,8 +146,9 @@ static void describe_socket(struct il_watch_request *view, const struct client_c
     }
 }
 
+/* `home_loop_id`: of the request, which drives a connection that is shared. */
 static enum il_verdict follow_conn(const struct watch_world *world, struct il_watch_request *view,
-                                   const struct client_conn_report *conn)
+                                   const struct client_conn_report *conn, uint64_t home_loop_id)
 {
     enum il_verdict verdict;
     char who[64];
@@ -157,13 +158,19 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
     view->stamp = watch_stamp_add(view->stamp, conn->view.id);
     view->stamp = watch_stamp_add(view->stamp, conn->view.bytes_unread);
     view->stamp = watch_stamp_add(view->stamp, conn->view.bytes_unsent);
-    watch_add_link(
-        view, "connection", who, conn->is_bound ? "bound" : conn->view.state, conn->view.since_ms,
-        conn->is_bound ? "it belongs to loop '%s', which opened it; nobody else may drive it"
-                       : "it is driven by loop '%s', which waits for it",
-        conn->view.driver);
+    if (conn->is_shared) {
+        watch_add_link(view, "connection", who, conn->view.state, conn->view.since_ms,
+                       "HTTP/2: every loop that has a stream on it drives it, for all");
+    } else {
+        watch_add_link(view, "connection", who, conn->is_bound ? "bound" : conn->view.state,
+                       conn->view.since_ms,
+                       conn->is_bound
+                           ? "it belongs to loop '%s', which opened it; nobody else may drive it"
+                           : "it is driven by loop '%s', which waits for it",
+                       conn->view.driver);
+    }
     describe_socket(view, conn);
-    verdict = watch_follow_loop(world, view, conn->loop_id);
+    verdict = watch_follow_loop(world, view, conn->is_shared ? home_loop_id : conn->loop_id);
     if (verdict == IL_VERDICT_LIVE) {
         (void)snprintf(who, sizeof(who), "%.48s:%u", conn->view.host, conn->view.port);
         watch_add_link(view, "server", who, "has not answered", view->phase_ms,
@@ -207,7 +214,7 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
     }
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
                    "%u connections are in use; the most lively one is shown", count);
-    (void)follow_conn(world, view, best);
+    (void)follow_conn(world, view, best, call->home_loop_id);
     return best_verdict;
 }
 
@@ -240,7 +247,7 @@ void watch_follow(const struct watch_world *world, struct client_call_report *ca
         break;
     default:
         conn = find_conn(world, view->connection_id);
-        view->verdict = conn != NULL ? follow_conn(world, view, conn)
+        view->verdict = conn != NULL ? follow_conn(world, view, conn, call->home_loop_id)
                                      : watch_follow_loop(world, view, call->home_loop_id);
         break;
     }

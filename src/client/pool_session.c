@@ -1,0 +1,147 @@
+/* pool_session.c: the HTTP/2 connections of a pool: who finds a place among whose streams.
+ *
+ * A session tells what has changed after its own lock (pool_session_hear), so the pool may be a
+ * moment behind: a session that is still listed may have ended. Who was sent there finds out, gives
+ * the place back, and asks again.
+ *
+ * Owns: a reference to each session that is listed. Threads: any; pool->mutex guards all of it. */
+#include "client/client.h"
+#include "client/pool.h"
+#include "client/session.h"
+
+static struct session *session_at(struct il_list *node)
+{
+    return il_container_of(node, struct session, pooled.origin_link);
+}
+
+struct session *origin_find_session_locked(const struct pool_origin *origin)
+{
+    il_list_for_each(&origin->sessions, node)
+    {
+        if (session_at(node)->pooled.slot_count < session_at(node)->pooled.slot_max) {
+            return session_at(node);
+        }
+    }
+    return NULL;
+}
+
+struct session *origin_take_session_locked(struct pool_origin *origin)
+{
+    struct session *session = origin_find_session_locked(origin);
+
+    if (session != NULL) {
+        session->pooled.slot_count++;
+        (void)session_ref(session);
+    }
+    return session;
+}
+
+void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct session *session,
+                         bool is_private)
+{
+    struct pool_work work = { 0 };
+
+    sys_mutex_lock(&pool->mutex);
+    il_assert(session->pooled.origin == origin);
+    session->pooled.slot_count = 1;
+    il_list_push_back(&pool->sessions, &session_ref(session)->pooled.link);
+    pool->connections_total++;
+    if (!is_private) {
+        il_list_push_back(&origin->sessions, &session->pooled.origin_link);
+        origin_wake_locked(origin, &work);
+    }
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
+}
+
+/* Off all lists; the pool's reference is the caller's. False: it was off already. */
+static bool session_unlist_locked(struct pool *pool, struct session *session,
+                                  struct pool_work *work)
+{
+    struct pool_origin *origin = session->pooled.origin;
+
+    if (origin == NULL) {
+        return false;
+    }
+    il_list_unlink(&session->pooled.link);
+    il_list_unlink(&session->pooled.origin_link);
+    session->pooled.origin = NULL;
+    atomic_fetch_sub(&origin->connection_count, 1);
+    atomic_fetch_sub(&pool->connection_count, 1);
+    origin_wake_locked(origin, work);
+    origin_drop_if_empty_locked(pool, origin, work);
+    return true;
+}
+
+void pool_session_hear(struct pool *pool, struct session *session,
+                       const struct pool_session_news *news)
+{
+    struct pool_work work = { 0 };
+    bool was_listed = false;
+
+    sys_mutex_lock(&pool->mutex);
+    session->pooled.slot_count -= news->freed;
+    if (session->pooled.slot_count == 0) {
+        session->pooled.idle_since_ns = sys_now_ns();
+    }
+    if (news->number > session->pooled.heard_number) {
+        session->pooled.heard_number = news->number;
+        session->pooled.slot_max = news->max;
+    }
+    if (news->is_gone) {
+        was_listed = session_unlist_locked(pool, session, &work);
+    } else if (session->pooled.origin != NULL) {
+        if (!news->is_open) {
+            il_list_unlink(&session->pooled.origin_link);
+        }
+        origin_wake_locked(session->pooled.origin, &work);
+    }
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
+    if (was_listed) {
+        session_unref(session);
+    }
+}
+
+static bool session_is_idle(const struct session *session)
+{
+    return session->pooled.origin != NULL && session->pooled.slot_count == 0;
+}
+
+uint32_t pool_count_idle_sessions_locked(const struct pool *pool)
+{
+    uint32_t count = 0;
+
+    il_list_for_each(&pool->sessions, node)
+    {
+        count += session_is_idle(il_container_of(node, struct session, pooled.link));
+    }
+    return count;
+}
+
+bool pool_session_expire(struct pool *pool, struct session *session, uint64_t now_ns)
+{
+    struct pool_work work = { 0 };
+    bool is_expired;
+
+    sys_mutex_lock(&pool->mutex);
+    is_expired = session_is_idle(session) && pool->idle_timeout_ns != UINT64_MAX &&
+                 now_ns >= session->pooled.idle_since_ns + pool->idle_timeout_ns &&
+                 session_unlist_locked(pool, session, &work);
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
+    return is_expired;
+}
+
+void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work)
+{
+    il_list_for_each_safe(&pool->sessions, node)
+    {
+        struct session *session = il_container_of(node, struct session, pooled.link);
+
+        if (session_is_idle(session) && session_unlist_locked(pool, session, work)) {
+            session->close_next = work->retire;
+            work->retire = session;
+        }
+    }
+}

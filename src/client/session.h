@@ -1,0 +1,141 @@
+/* session.h: one HTTP/2 connection that serves the calls of any number of loops.
+ *
+ *        loop A: 2 streams        loop B: 1 stream         loop C: parked, 1 stream
+ *          seat                     seat                     seat
+ *            |  "readable"            |  "readable"            |  (asleep)
+ *            v                        v
+ *          takes the mutex,         waits a moment for the mutex,
+ *          receives, feeds h2       finds nothing left
+ *            |
+ *            +--> puts what came for B's and C's streams where their owners find it,
+ *                 and posts a job to each one's loop
+ *
+ * Nobody owns the session and nobody leads. Each loop that has a stream open on it has a *seat*: a
+ * watch of its own on the socket, in its own epoll set. Every set is told of every event, and
+ * whoever comes first does all there is to do, for all. So a loop that is parked, stuck or gone
+ * delays nobody: the others are told, too. What such a loop still occupies is bounded: a place
+ * among the streams that the server allows, and H2_STREAM_WINDOW bytes of memory for each.
+ *
+ * A seat's watch is always *resting*, but for the moments in which its loop handles an event: so
+ * whoever ends the session can take the seats away from loops that do not run. A seat without
+ * streams stays until the first event that is of no use to it.
+ *
+ * The mutex is held while bytes are received, parsed and sent: never over user code, never over a
+ * wait. Under it loops are posted to and parties woken, which blocks nobody. The pool's mutex is
+ * not taken under it: what the pool must know (a place is free, the server takes no more) is told
+ * after it, in session_unlock.
+ *
+ * With the bound driver a session behaves as hyper's do: one loop, the one that opened it, has the
+ * only seat, and alone receives and sends. */
+#ifndef IL_CLIENT_SESSION_H
+#define IL_CLIENT_SESSION_H
+
+#include "client/client.h"
+#include "loop/loop.h"
+#include "rt/rt.h"
+
+#define SESSION_RECEIVE_MAX  (16 * LOOP_SCRATCH_SIZE) /* bytes in one go, then others get a turn */
+#define SESSION_SOURCE_MAX   65536 /* bytes of a request's body that wait to be sent */
+#define SESSION_PING_MS      15000 /* nothing has come for so long: ask whether the server is there */
+#define SESSION_PONG_MS      15000 /* it has not answered for so long: it is not */
+#define SESSION_REFUSALS_MAX 3     /* times that a request is sent again that was refused unseen */
+
+struct session {
+    uint64_t id;                 /* set at creation, then read by anyone, like the four below */
+    struct il_client *client;    /* its memory: see client_memory_ref */
+    struct il_loop *driver;      /* bound driver: a reference; else NULL */
+    struct tls_facts *tls_facts; /* NULL without TLS */
+    uint64_t opened_ns;
+    _Atomic int fd;         /* for reports; -1 once it is closed */
+    _Atomic bool is_unsent; /* for reports: bytes wait that only the driver may send */
+    _Atomic uint32_t ref_count;
+    struct loop_guest guest; /* bound driver: on that loop */
+    struct job flush_job;    /* bound driver: others want it to send */
+
+    struct { /* any thread, with mutex held */
+        struct sys_mutex mutex;
+        struct stream stream;
+        struct h2 h2;
+        struct il_bytes out;
+        struct il_list seats;
+        uint64_t received_ns, pinged_ns;   /* when bytes last came; when we asked; 0: have not */
+        bool is_over;                      /* nothing is received or sent any more */
+        bool is_flush_posted, must_retire; /* bound driver */
+        uint32_t freed_slots;              /* to be told to the pool */
+        struct pool_session_news told;     /* what it was told last */
+    } shared;
+
+    struct {                        /* any thread, with the pool's mutex held */
+        struct pool_origin *origin; /* NULL once the pool has forgotten the session */
+        struct il_list link;        /* pool->sessions */
+        struct il_list origin_link; /* origin->sessions, while it takes more streams */
+        uint32_t slot_count, slot_max;
+        uint64_t heard_number;  /* of the last news */
+        uint64_t idle_since_ns; /* no slot is taken */
+    } pooled;
+    struct session *close_next; /* while on its way to be closed */
+};
+
+/* Make a session of a connected stream, with a seat for `loop`. Takes `stream` on success. The
+ * caller gets the one reference. Thread: the one that holds `loop`. */
+enum il_code session_new(struct il_client *client, struct pool_origin *origin, struct il_loop *loop,
+                         const struct stream *stream, struct session **ret_session,
+                         struct il_error *err);
+struct session *session_ref(struct session *session);
+void session_unref(struct session *session);
+
+/* End a session that the pool has taken off its lists, after goodbye. Thread: any. */
+void session_retire(struct session *session);
+
+/* ---- one call's stream ---- */
+
+struct session_stream;
+
+/* Send the call's request as a stream of this session, in which the pool has reserved a place for
+ * it. Takes the caller's reference to `session`. False: the session has ended meanwhile, the place
+ * is given back; ask the pool again. Thread: the call's home loop. */
+bool session_begin(struct il_call *call, struct session *session, bool was_reused);
+
+/* The next piece of the call's body is in source_buffer; `is_last` with the end. */
+enum il_code session_supply(struct il_call *call, size_t size, bool is_last);
+
+/* The call is over: reset its stream if it is still open. */
+void session_let_go(struct il_call *call);
+
+/* What a call waits for, for messages: "127.0.0.1:8080 (connection 5, HTTP/2)". */
+const char *session_text(const struct session_stream *stream, char text[static CONN_TEXT_SIZE]);
+
+/* As exchange_read and exchange_abandon, for a streamed response that came over HTTP/2. */
+enum il_code session_read(struct il_response *response, void *buffer, size_t size, size_t *ret_size,
+                          struct il_error *err);
+void session_abandon(struct il_response *response);
+
+/* ---- inside: session.c for session_stream.c ---- */
+
+struct session_seat;
+
+void session_lock(struct session *session) IL_ACQUIRES(session->shared.mutex) IL_NO_TSA;
+
+/* Unlock, and tell the pool what has changed. */
+void session_unlock(struct session *session) IL_RELEASES(session->shared.mutex) IL_NO_TSA;
+
+/* The loop's seat; makes one if need be. NULL, with `err`: the loop cannot watch the socket. With
+ * the bound driver there is only one seat, the driver's. Thread: the one that holds `loop`. */
+struct session_seat *session_sit_locked(struct session *session, struct il_loop *loop,
+                                        struct il_error *err) IL_LOCKED(session->shared.mutex);
+void seat_count_locked(struct session_seat *seat, int streams);
+
+/* Look into a session that nobody has used for a while: the server may have closed it. */
+void session_refresh_locked(struct session *session, struct il_loop *loop)
+    IL_LOCKED(session->shared.mutex);
+
+/* Send what there is to send. Failures end the session. */
+void session_flush_locked(struct session *session) IL_LOCKED(session->shared.mutex);
+
+/* Events of a stream; in session_stream.c. All under the session's mutex. */
+extern const struct h2_events session_stream_events;
+
+/* The session has ended: the stream's seat is gone. */
+void session_stream_stand_up(struct h2_stream *stream);
+
+#endif

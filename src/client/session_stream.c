@@ -1,0 +1,635 @@
+/* session_stream.c: one call's stream on a session, and a streamed response's.
+ *
+ * Two sides meet here, under the session's mutex: whoever drives the session puts head and body
+ * where they are to go, and posts a job; the call's home loop, in that job, sees how far it has
+ * come.
+ *
+ * Owns: struct session_stream, counted: a reference of the call (later the response), one of the
+ *   session while the stream is open, one for each job on its way.
+ * Threads: as grouped below. */
+#include <stdio.h>
+
+#include "client/drivers.h"
+#include "client/session.h"
+
+struct session_stream {
+    struct session *session; /* a reference */
+    struct il_loop *home;    /* a reference */
+    struct job home_job;
+    bool is_streaming;
+    _Atomic uint32_t ref_count;
+
+    struct {                  /* the home loop's holder */
+        struct il_call *call; /* NULL once it is over */
+    } home_held;
+
+    struct { /* any thread, with the session's mutex held */
+        struct h2_stream h2;
+        struct session_seat *seat;    /* that counts it; NULL: none */
+        struct il_response *response; /* where head and body go; NULL: nobody wants them */
+        const char *body;             /* request's, not yet sent; the call's */
+        size_t body_size;
+        struct il_bytes source; /* request's, made piece by piece, not yet sent */
+        bool is_source, is_source_ended;
+        bool is_request_sent;
+        struct il_bytes chunks; /* streamed: response's body, not yet read */
+        bool is_over;
+        enum h2_end end; /* once it is */
+        bool is_lost;    /* with the whole session */
+        bool is_home_posted;
+        struct party *reader; /* borrowed while it waits */
+    } shared;
+};
+
+static struct session_stream *stream_of(struct h2_stream *h2)
+{
+    return il_container_of(h2, struct session_stream, shared.h2);
+}
+
+/* ---- references ---- */
+
+static struct session_stream *stream_ref(struct session_stream *x)
+{
+    atomic_fetch_add_explicit(&x->ref_count, 1, memory_order_relaxed);
+    return x;
+}
+
+static void stream_unref(struct session_stream *x)
+{
+    if (atomic_fetch_sub_explicit(&x->ref_count, 1, memory_order_acq_rel) > 1) {
+        return;
+    }
+    h2_stream_deinit(&x->shared.h2);
+    il_bytes_deinit(&x->shared.source);
+    il_bytes_deinit(&x->shared.chunks);
+    session_unref(x->session);
+    (void)loop_unref(x->home);
+    il_free(x);
+}
+
+/* ---- whoever drives: telling the owner ---- */
+
+static void tell_locked(struct session_stream *x)
+{
+    if (x->shared.reader != NULL) {
+        party_wake(x->shared.reader);
+    }
+    if (!x->shared.is_home_posted && x->shared.response != NULL) {
+        x->shared.is_home_posted = true;
+        (void)stream_ref(x);
+        if (!loop_post(x->home, &x->home_job)) {
+            il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* its loop has ended: so the call */
+        }
+    }
+}
+
+/* ---- events, under the session's mutex ---- */
+
+static enum il_code check_length(const struct session_stream *x, struct il_error *err)
+{
+    const struct il_client *client = x->session->client;
+
+    if (!x->is_streaming && x->shared.h2.framing == H1_FRAMING_SIZED &&
+        x->shared.h2.body_size > client->body_size_max) {
+        return client_refuse_length(client, x->shared.h2.body_size, err);
+    }
+    return IL_OK;
+}
+
+static bool on_head(struct h2_stream *h2)
+{
+    struct session_stream *x = stream_of(h2);
+    struct il_response *response = x->shared.response;
+
+    if (response == NULL || check_length(x, &h2->error) != IL_OK) {
+        return false;
+    }
+    response->status = h2->status;
+    response->version = 20;
+    response->framing = h2->framing;
+    if (h2->framing != H1_FRAMING_CHUNKED) {
+        response->body_length = h2->body_size;
+    }
+    headers_swap(&response->headers, &h2->headers);
+    tell_locked(x);
+    return true;
+}
+
+static bool on_body(struct h2_stream *h2, const char *bytes, size_t size)
+{
+    struct session_stream *x = stream_of(h2);
+    enum il_code code;
+
+    if (x->is_streaming) {
+        code = il_bytes_append(&x->shared.chunks, bytes, size);
+        if (code != IL_OK) {
+            il_fail(&h2->error, code, "no memory for a part of the response");
+        }
+    } else {
+        code = response_append(x->shared.response, bytes, size, &h2->error);
+        h2_consume(h2, size);
+    }
+    tell_locked(x);
+    return code == IL_OK;
+}
+
+static void on_end(struct h2_stream *h2, enum h2_end end)
+{
+    struct session_stream *x = stream_of(h2);
+
+    x->shared.is_over = true;
+    x->shared.end = end;
+    x->shared.is_lost = x->session->shared.is_over;
+    x->session->shared.freed_slots++;
+    session_stream_stand_up(h2);
+    tell_locked(x);
+    il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* the session's; the owner has one */
+}
+
+static size_t on_wanted(struct h2_stream *h2, char *buffer, size_t size, bool *ret_is_last)
+{
+    struct session_stream *x = stream_of(h2);
+    size_t part;
+
+    if (x->shared.is_source) {
+        part = (size_t)il_min_u64(size, il_bytes_size(&x->shared.source));
+        if (part > 0) {
+            memcpy(buffer, il_bytes_data(&x->shared.source), part);
+            il_bytes_consume(&x->shared.source, part);
+        }
+        *ret_is_last = x->shared.is_source_ended && il_bytes_size(&x->shared.source) == 0;
+    } else {
+        part = (size_t)il_min_u64(size, x->shared.body_size);
+        if (part > 0) {
+            memcpy(buffer, x->shared.body, part);
+            x->shared.body += part;
+            x->shared.body_size -= part;
+        }
+        *ret_is_last = x->shared.body_size == 0;
+    }
+    x->shared.is_request_sent = *ret_is_last;
+    if (x->shared.is_source || *ret_is_last) {
+        tell_locked(x);
+    }
+    return part;
+}
+
+const struct h2_events session_stream_events = { on_head, on_body, on_end, on_wanted };
+
+void session_stream_stand_up(struct h2_stream *h2)
+{
+    struct session_stream *x = stream_of(h2);
+
+    if (x->shared.seat != NULL) {
+        seat_count_locked(x->shared.seat, -1);
+        x->shared.seat = NULL;
+    }
+}
+
+/* ---- the home loop ---- */
+
+/* The response's head is there and the user wants the body himself. */
+static void hand_over(struct il_call *call, struct session_stream *x)
+{
+    struct il_response *response = call->response;
+
+    response->state = RESPONSE_STREAMING;
+    response->session_stream = x; /* with the call's reference */
+    response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
+    response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
+    response->deadline_ns = call->total_deadline_ns;
+    x->home_held.call = NULL;
+    call->session_stream = NULL;
+    call_succeed(call);
+}
+
+static void complete(struct il_call *call, struct session_stream *x)
+{
+    call->response->timing.done_ns = loop_now_ns(call->home);
+    call->response->state = RESPONSE_WHOLE;
+    x->home_held.call = NULL;
+    call->session_stream = NULL;
+    stream_unref(x);
+    call_succeed(call);
+}
+
+static void fail(struct il_call *call, struct session_stream *x, enum h2_end end, bool is_lost,
+                 const struct il_error *error)
+{
+    x->home_held.call = NULL;
+    call->session_stream = NULL;
+    stream_unref(x);
+    if (end == H2_END_REFUSED) {
+        call_on_refused(call, error->code, error);
+    } else if (is_lost) {
+        call_on_lost(call, error->code, error);
+    } else {
+        call_fail(call, error->code, error);
+    }
+}
+
+/* What the home loop needs to know of the stream, in one look. */
+struct stream_look {
+    bool has_head, is_request_sent, is_over, is_lost, wants_source;
+    enum h2_end end;
+    struct il_error error;
+};
+
+static void look(struct session_stream *x, struct stream_look *ret_look)
+{
+    session_lock(x->session);
+    *ret_look = (struct stream_look){
+        .has_head = x->shared.h2.status >= 200,
+        .is_request_sent = x->shared.is_request_sent,
+        .is_over = x->shared.is_over,
+        .is_lost = x->shared.is_lost,
+        .wants_source = x->shared.is_source && !x->shared.is_source_ended && !x->shared.is_over &&
+                        il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX,
+        .end = x->shared.end,
+    };
+    if (x->shared.is_over && x->shared.end != H2_END_COMPLETE) {
+        ret_look->error = x->shared.h2.error;
+    }
+    x->shared.is_home_posted = false;
+    if (ret_look->is_over || (x->is_streaming && ret_look->has_head)) {
+        if (x->shared.response != NULL && !x->is_streaming) {
+            headers_swap(&x->shared.response->trailers, &x->shared.h2.trailers);
+        }
+        x->shared.response = NULL; /* it is the home loop's alone from here on */
+    }
+    session_unlock(x->session);
+}
+
+static void note_progress(struct il_call *call, const struct stream_look *now)
+{
+    uint64_t now_ns = loop_now_ns(call->home);
+
+    if (now->is_request_sent && call->response->timing.sent_ns == 0) {
+        call->response->timing.sent_ns = now_ns;
+        if (!now->has_head) {
+            call_set_phase(call, IL_PHASE_FIRST_BYTE);
+        }
+    }
+    if (now->has_head && !call->has_begun) {
+        call->has_begun = true;
+        call->response->timing.first_byte_ns = now_ns;
+        call_set_phase(call, IL_PHASE_READ);
+    } else {
+        call_note_progress(call);
+    }
+    if (now->wants_source) {
+        call_pull_source(call);
+    }
+}
+
+static enum loop_result on_home(struct il_loop *loop, struct job *job)
+{
+    struct session_stream *x = il_container_of(job, struct session_stream, home_job);
+    struct il_call *call = x->home_held.call;
+    struct stream_look now;
+
+    if (call != NULL) {
+        look(x, &now);
+        note_progress(call, &now);
+        if (call->is_done) {
+            il_maybe(now.is_over); /* the source failed */
+        } else if (now.is_over && now.end != H2_END_COMPLETE &&
+                   !(x->is_streaming && now.has_head)) {
+            fail(call, x, now.end, now.is_lost, &now.error);
+        } else if (x->is_streaming && now.has_head) {
+            hand_over(call, x);
+        } else if (now.is_over) {
+            complete(call, x);
+        }
+    }
+    stream_unref(x);
+    return LOOP_HELD;
+}
+
+/* ---- beginning ---- */
+
+static struct session_stream *stream_new(struct il_call *call, struct session *session)
+{
+    struct session_stream *x = il_calloc(1, sizeof(*x));
+    const struct il_request *request = call->request;
+
+    if (x == NULL) {
+        return NULL;
+    }
+    x->session = session;
+    x->home = loop_ref(call->home);
+    x->home_job.run = on_home;
+    x->is_streaming = call->is_streaming;
+    x->home_held.call = call;
+    atomic_init(&x->ref_count, 1);
+    h2_stream_init(&x->shared.h2);
+    il_bytes_init(&x->shared.source);
+    il_bytes_init(&x->shared.chunks);
+    x->shared.response = call->response;
+    x->shared.is_source = request->source != NULL;
+    if (!x->shared.is_source) {
+        x->shared.body = il_bytes_data(&request->body);
+        x->shared.body_size = il_bytes_size(&request->body);
+    }
+    x->shared.is_request_sent = request->body_kind == H1_BODY_NONE;
+    return x;
+}
+
+static enum il_code open_locked(struct il_call *call, struct session_stream *x,
+                                struct session *session, struct il_error *err)
+    IL_LOCKED(session->shared.mutex)
+{
+    const struct il_request *request = call->request;
+    struct h1_request_head head = {
+        .method = request->method,
+        .url = &request->url,
+        .headers = &request->headers,
+        .body_kind = request->body_kind,
+        .body_size =
+            request->source != NULL ? request->source_length : il_bytes_size(&request->body),
+    };
+    struct session_seat *seat;
+    enum il_code code;
+
+    if (session->shared.h2.stream_count == 0 && !session->shared.is_over) {
+        session_refresh_locked(session, call->home); /* nobody may have looked for a while */
+    }
+    if (session->shared.is_over || !h2_is_open(&session->shared.h2)) {
+        return il_fail(err, IL_EPEERCLOSED, "the server ended the connection");
+    }
+    if (session->shared.h2.stream_count >= session->shared.h2.stream_count_max) {
+        return il_fail(err, IL_EPEERCLOSED, "the server has just come to allow fewer streams");
+    }
+    seat = session_sit_locked(session, call->home, err);
+    if (seat == NULL) {
+        return err->code;
+    }
+    code = h2_open_stream(&session->shared.h2, &x->shared.h2, &head, err);
+    if (code == IL_OK) {
+        (void)stream_ref(x); /* the session's */
+        x->shared.seat = seat;
+        seat_count_locked(seat, 1);
+        if (call->client->no_keep_alive) {
+            h2_say_goodbye(&session->shared.h2);
+        }
+        session_flush_locked(session);
+    }
+    return code;
+}
+
+static void note_begun(struct il_call *call, const struct session *session, bool was_reused)
+{
+    struct il_response_timing *timing = &call->response->timing;
+
+    atomic_store_explicit(&call->conn_id, session->id, memory_order_relaxed);
+    call->has_begun = false;
+    call->sent_size = 1; /* the head, at least: it cannot be taken back */
+    timing->connected_ns = loop_now_ns(call->home);
+    timing->connection_id = session->id;
+    response_set_tls(call->response, session->tls_facts);
+    timing->was_reused = was_reused;
+    timing->sent_ns = call->request->body_kind == H1_BODY_NONE ? timing->connected_ns : 0;
+}
+
+static enum il_phase first_phase(const struct il_call *call, const struct session *session)
+{
+    if (session->driver != NULL && session->driver != call->home) {
+        return IL_PHASE_DISPATCH;
+    }
+    return call->request->body_kind == H1_BODY_NONE ? IL_PHASE_FIRST_BYTE : IL_PHASE_WRITE;
+}
+
+bool session_begin(struct il_call *call, struct session *session, bool was_reused)
+{
+    struct session_stream *x = stream_new(call, session);
+    struct il_error error;
+    enum il_code code = IL_ENOMEM;
+
+    if (x != NULL) {
+        note_begun(call, session, was_reused);
+        call_set_phase(call, first_phase(call, session));
+        call->session_stream = x;
+    } else {
+        il_fail(&error, IL_ENOMEM, "no memory for a request over HTTP/2");
+    }
+    session_lock(session);
+    if (x != NULL) {
+        code = open_locked(call, x, session, &error);
+    }
+    session->shared.freed_slots += code != IL_OK;
+    session_unlock(session);
+    if (code == IL_OK) {
+        if (call->request->source != NULL) {
+            call_pull_source(call);
+        }
+        return true;
+    }
+    call->session_stream = NULL;
+    if (x != NULL) {
+        stream_unref(x); /* and the caller's reference to the session */
+    } else {
+        session_unref(session);
+    }
+    if (code == IL_EPEERCLOSED) {
+        return false;
+    }
+    call_fail(call, code, &error);
+    return true;
+}
+
+enum il_code session_supply(struct il_call *call, size_t size, bool is_last)
+{
+    struct session_stream *x = call->session_stream;
+    enum il_code code;
+    bool wants_more;
+
+    session_lock(x->session);
+    code = il_bytes_append(&x->shared.source, call->source_buffer, size);
+    x->shared.is_source_ended = is_last;
+    if (code == IL_OK) {
+        h2_resume(&x->shared.h2);
+        session_flush_locked(x->session);
+    }
+    wants_more =
+        !is_last && !x->shared.is_over && il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX;
+    session_unlock(x->session);
+    if (code == IL_OK && wants_more) {
+        call_pull_source(call);
+    }
+    return code;
+}
+
+/* ---- letting go ---- */
+
+/* Nobody wants what is still to come. */
+static void stream_drop(struct session_stream *x)
+{
+    session_lock(x->session);
+    x->shared.response = NULL;
+    x->shared.body = NULL;
+    x->shared.body_size = 0;
+    if (x->shared.h2.id != 0) {
+        h2_abandon(&x->shared.h2);
+        session_stream_stand_up(&x->shared.h2);
+        x->session->shared.freed_slots++;
+        il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* the session's */
+        session_flush_locked(x->session);
+    }
+    session_unlock(x->session);
+    stream_unref(x);
+}
+
+void session_let_go(struct il_call *call)
+{
+    struct session_stream *x = call->session_stream;
+
+    if (x != NULL) {
+        call->session_stream = NULL;
+        x->home_held.call = NULL;
+        stream_drop(x);
+    }
+}
+
+void session_abandon(struct il_response *response)
+{
+    struct session_stream *x = response->session_stream;
+
+    response->session_stream = NULL;
+    stream_drop(x);
+}
+
+const char *session_text(const struct session_stream *x, char text[static CONN_TEXT_SIZE])
+{
+    (void)snprintf(text, CONN_TEXT_SIZE, "connection %llu, HTTP/2",
+                   (unsigned long long)x->session->id);
+    return text;
+}
+
+/* ---- reading a streamed body ---- */
+
+enum read_result {
+    READ_DONE,  /* some bytes, or the end */
+    READ_EMPTY, /* nothing yet: wait */
+    READ_FAILED,
+};
+
+static enum read_result read_locked(struct session_stream *x, char *buffer, size_t size,
+                                    size_t *ret_size, struct il_error *err)
+    IL_LOCKED(x->session->shared.mutex)
+{
+    size_t part = (size_t)il_min_u64(size, il_bytes_size(&x->shared.chunks));
+
+    *ret_size = part;
+    if (part > 0) {
+        memcpy(buffer, il_bytes_data(&x->shared.chunks), part);
+        il_bytes_consume(&x->shared.chunks, part);
+        h2_consume(&x->shared.h2, part);
+        session_flush_locked(x->session);
+        return READ_DONE;
+    }
+    if (!x->shared.is_over) {
+        return READ_EMPTY;
+    }
+    if (x->shared.end == H2_END_COMPLETE) {
+        return READ_DONE;
+    }
+    *err = x->shared.h2.error;
+    return READ_FAILED;
+}
+
+/* The reader's loop drives from now on. */
+static enum il_code reader_sit_locked(struct session_stream *x, struct il_loop *loop,
+                                      struct il_error *err) IL_LOCKED(x->session->shared.mutex)
+{
+    struct session_seat *seat;
+
+    if (x->shared.is_over || x->session->shared.is_over) {
+        return IL_OK; /* all that will ever come has come */
+    }
+    seat = session_sit_locked(x->session, loop, err);
+    if (seat == NULL) {
+        return err->code;
+    }
+    if (seat != x->shared.seat) {
+        session_stream_stand_up(&x->shared.h2);
+        x->shared.seat = seat;
+        seat_count_locked(seat, 1);
+        /* What came before the seat was there has been told to others: look. */
+        session_refresh_locked(x->session, loop);
+    }
+    return IL_OK;
+}
+
+/* One look; if there is nothing yet, `party` is woken when there is. */
+static enum read_result reader_look(struct il_response *response, struct rt_place *place,
+                                    char *buffer, size_t size, size_t *ret_size,
+                                    struct il_error *err)
+{
+    struct session_stream *x = response->session_stream;
+    enum read_result result = READ_FAILED;
+
+    session_lock(x->session);
+    x->shared.reader = NULL;
+    if (reader_sit_locked(x, place->loop, err) == IL_OK) {
+        result = read_locked(x, buffer, size, ret_size, err);
+    }
+    if (result == READ_EMPTY) {
+        x->shared.reader = place->party;
+    } else if (result == READ_DONE && *ret_size == 0) {
+        headers_swap(&response->trailers, &x->shared.h2.trailers);
+    }
+    session_unlock(x->session);
+    return result;
+}
+
+static void reader_stand_up(struct session_stream *x)
+{
+    session_lock(x->session);
+    x->shared.reader = NULL;
+    session_unlock(x->session);
+}
+
+static enum il_code reader_run(struct il_response *response, struct rt_place *place, char *buffer,
+                               size_t size, size_t *ret_size, struct il_error *err)
+{
+    struct session_stream *x = response->session_stream;
+    uint64_t deadline_ns = response_read_deadline(response, place);
+    char where[CONN_TEXT_SIZE];
+    enum read_result result;
+    enum il_code code;
+
+    while ((result = reader_look(response, place, buffer, size, ret_size, err)) == READ_EMPTY) {
+        code = response_wait(response, place, deadline_ns, session_text(x, where), err);
+        if (code != IL_OK) {
+            reader_stand_up(x);
+            return code;
+        }
+    }
+    return result == READ_DONE ? IL_OK : err->code;
+}
+
+enum il_code session_read(struct il_response *response, void *buffer, size_t size, size_t *ret_size,
+                          struct il_error *err)
+{
+    struct il_error error;
+    struct rt_place place;
+    enum il_code code = rt_enter(&place, false, err);
+
+    if (code != IL_OK) {
+        return code;
+    }
+    code = reader_run(response, &place, buffer, size, ret_size, &error);
+    if (code != IL_OK) {
+        response->state = RESPONSE_FAILED;
+        if (err != NULL) {
+            *err = error;
+        }
+        session_abandon(response);
+    } else if (*ret_size == 0) {
+        response->state = RESPONSE_ENDED;
+        response->timing.done_ns = loop_now_ns(place.loop);
+        session_abandon(response);
+    }
+    rt_leave(&place);
+    return code;
+}

@@ -1,0 +1,726 @@
+/* h2_client_test.c: the client over HTTP/2, on real sockets: one session, many loops. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/base.h"
+#include "client/client.h"
+#include "client/session.h"
+#include "interloop/client.h"
+#include "interloop/watch.h"
+#include "rt/rt.h"
+#include "tests/check.h"
+#include "tests/h2_server.h"
+
+static struct il_error err;
+static struct h2_server *server;
+static struct il_client *client;
+
+static void start_with(uint32_t max_streams, struct il_client_options options)
+{
+    options.http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
+    server = h2_server_start(max_streams);
+    CHECK_OK(il_client_new(&options, &client, &err));
+}
+
+static void start(uint32_t max_streams)
+{
+    start_with(max_streams, (struct il_client_options)IL_CLIENT_OPTIONS_INIT);
+}
+
+static void stop(void)
+{
+    struct il_client_stats stats;
+
+    pool_validate(&client->pool);
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.calls, 0);
+    CHECK_EQ(stats.waiters, 0);
+    CHECK_EQ(stats.connections, stats.idle);
+    client = il_client_unref(client);
+    (void)il_sleep_ms(1);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    h2_server_stop(server);
+}
+
+static const char *url(const char *path)
+{
+    static _Thread_local char text[256];
+
+    snprintf(text, sizeof(text), "http://127.0.0.1:%u%s", server->port, path);
+    return text;
+}
+
+static void check_get(const char *path, size_t body_size)
+{
+    struct il_response *response;
+    struct il_error error;
+    enum il_code code = il_get(client, url(path), &response, &error);
+    size_t size;
+
+    if (code != IL_OK) {
+        check_fail(__FILE__, __LINE__, "GET %s: %s", path, error.message);
+    }
+    CHECK_EQ(il_response_status(response), 200);
+    CHECK_EQ(il_response_http_version(response), 20);
+    (void)il_response_body(response, &size);
+    CHECK_EQ(size, body_size);
+    il_response_free(response);
+}
+
+static struct il_client_stats stats_now(void)
+{
+    struct il_client_stats stats;
+
+    il_client_stats(client, &stats);
+    return stats;
+}
+
+static struct il_runtime *runtime_new(enum il_runtime_kind kind, uint32_t workers)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime *runtime;
+
+    options.kind = kind;
+    options.worker_count = kind == IL_RUNTIME_MULTI_THREAD ? workers : 0;
+    CHECK_OK(il_runtime_new(&options, &runtime, &err));
+    return runtime;
+}
+
+/* ---- one after another ---- */
+
+TEST(requests_one_after_another_use_one_session)
+{
+    start(100);
+    for (int i = 0; i < 10; i++) {
+        check_get("/hello", 5);
+    }
+    CHECK_EQ(stats_now().connections_total, 1);
+    CHECK_EQ(stats_now().connections, 1);
+    CHECK_EQ(stats_now().idle, 1);
+    CHECK_EQ(server->accepted, 1);
+    stop();
+}
+
+TEST(a_body_is_sent_and_comes_back)
+{
+    char *body = malloc(1000000);
+    struct il_response *response;
+    size_t size;
+
+    start(100);
+    for (size_t i = 0; i < 1000000; i++) {
+        body[i] = (char)(i % 251);
+    }
+    CHECK_OK(il_post(client, url("/echo"), "text/plain", body, 1000000, &response, &err));
+    CHECK(memcmp(il_response_body(response, &size), body, 1000000) == 0);
+    CHECK_EQ(size, 1000000);
+    il_response_free(response);
+    stop();
+    free(body);
+}
+
+static enum il_code make_piece(void *arg, void *buffer, size_t size, size_t *ret_size)
+{
+    size_t *left = arg;
+
+    *ret_size = (size_t)il_min_u64(il_min_u64(size, 5000), *left);
+    memset(buffer, 'p', *ret_size);
+    *left -= *ret_size;
+    return IL_OK;
+}
+
+TEST(a_body_made_piece_by_piece_is_sent)
+{
+    struct il_request *request;
+    struct il_response *response;
+    size_t left = 3000000, size;
+
+    start(100);
+    CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
+    CHECK_OK(il_request_set_body_source(request, make_piece, &left, IL_LENGTH_UNKNOWN, &err));
+    CHECK_OK(il_send(client, request, &response, &err));
+    (void)il_response_body(response, &size);
+    CHECK_EQ(size, 3000000);
+    CHECK_EQ(left, 0);
+    il_response_free(response);
+    il_request_free(request);
+    stop();
+}
+
+TEST(a_streamed_body_is_read_piece_by_piece_with_its_trailers)
+{
+    struct il_request *request;
+    struct il_response *response;
+    size_t size, total = 0;
+    char buffer[7000];
+
+    start(100);
+    CHECK_OK(il_request_new("GET", url("/bytes/5000000"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    do {
+        CHECK_OK(il_response_read(response, buffer, sizeof(buffer), &size, &err));
+        total += size;
+    } while (size > 0);
+    CHECK_EQ(total, 5000000);
+    il_response_free(response);
+    il_request_free(request);
+    CHECK_OK(il_request_new("GET", url("/trailers"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    do {
+        CHECK_OK(il_response_read(response, buffer, sizeof(buffer), &size, &err));
+    } while (size > 0);
+    CHECK_STR(il_headers_get(il_response_trailers(response), "checksum"), "12");
+    il_response_free(response);
+    il_request_free(request);
+    CHECK_EQ(stats_now().connections_total, 1);
+    stop();
+}
+
+TEST(a_streamed_body_that_is_not_wanted_costs_its_stream_and_not_the_session)
+{
+    struct il_request *request;
+    struct il_response *response;
+
+    start(100);
+    CHECK_OK(il_request_new("GET", url("/bytes/50000000"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    check_get("/bytes/20000000", 20000000); /* beside it, more than a connection's window */
+    il_response_free(response);
+    il_request_free(request);
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 1);
+    stop();
+}
+
+/* ---- many at a time ---- */
+
+struct many {
+    _Atomic int ok;
+    const char *path;
+    size_t size;
+};
+
+static void get_many(void *arg)
+{
+    struct many *many = arg;
+
+    check_get(many->path, many->size);
+    atomic_fetch_add(&many->ok, 1);
+}
+
+static void run_tasks(struct il_runtime *runtime, int count, struct many *many)
+{
+    struct il_task **tasks = calloc((size_t)count, sizeof(struct il_task *));
+
+    for (int i = 0; i < count; i++) {
+        CHECK_OK(il_spawn(runtime, "get", get_many, many, &tasks[i], &err));
+    }
+    for (int i = 0; i < count; i++) {
+        CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+        il_task_unref(tasks[i]);
+    }
+    free(tasks);
+}
+
+TEST(requests_of_one_loop_wait_for_its_one_connection_and_share_it)
+{
+    struct il_runtime *runtime;
+    struct many many = { .path = "/hello", .size = 5 };
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    run_tasks(runtime, 64, &many);
+    CHECK_EQ(many.ok, 64);
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(beyond_the_servers_limit_another_session_is_opened_and_no_stream_is_refused)
+{
+    struct il_runtime *runtime;
+    struct many many = { .path = "/bytes/100000", .size = 100000 };
+
+    start(10);
+    check_get("/hello", 5); /* the limit is known from here on */
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    run_tasks(runtime, 200, &many);
+    CHECK_EQ(many.ok, 200);
+    CHECK(server->streams_max_seen <= 10);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(with_one_connection_allowed_requests_queue_for_its_streams)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+    struct many many = { .path = "/bytes/20000", .size = 20000 };
+
+    options.connections_per_host_max = 1;
+    start_with(5, options);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    run_tasks(runtime, 300, &many);
+    CHECK_EQ(many.ok, 300);
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(a_server_that_allows_no_streams_ends_in_a_time_limit)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_response *response;
+
+    options.connections_per_host_max = 1;
+    options.pool_wait_timeout_ms = 50;
+    start_with(100, options);
+    check_get("/hello", 5);
+    h2_server_ask(server, H2_WISH_LIMIT_0);
+    /* The news may come just behind the next request; then that one is still answered. */
+    while (il_get(client, url("/hello"), &response, &err) == IL_OK) {
+        il_response_free(response);
+    }
+    CHECK_EQ(err.code, IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_POOL_WAIT);
+    h2_server_ask(server, H2_WISH_LIMIT_9);
+    while (il_get(client, url("/hello"), &response, &err) != IL_OK) {
+        CHECK_EQ(err.code, IL_ETIMEDOUT);
+    }
+    il_response_free(response);
+    stop();
+}
+
+/* ---- nobody leads ---- */
+
+struct held {
+    const char *path;
+    struct il_task *task;
+    _Atomic bool is_done;
+};
+
+static void get_held(void *arg)
+{
+    struct held *held = arg;
+
+    check_get(held->path, 5);
+    held->is_done = true;
+}
+
+static unsigned held_at_server(void)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&server->mutex);
+    count = server->held;
+    pthread_mutex_unlock(&server->mutex);
+    return count;
+}
+
+/* Returns when the request of another task of this runtime is held by the server. */
+static void leave_one_behind(void *arg)
+{
+    struct held *held = arg;
+    unsigned before = held_at_server();
+
+    CHECK_OK(il_spawn(il_runtime_current(), "held", get_held, held, &held->task, &err));
+    while (held_at_server() == before) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+}
+
+static void join_held(void *arg)
+{
+    struct held *held = arg;
+
+    CHECK_OK(il_task_join(held->task, IL_FOREVER, &err));
+    il_task_unref(held->task);
+}
+
+/* A current-thread runtime that opened the session, has a stream on it, and is not driven. */
+static struct il_runtime *park(struct held *held)
+{
+    struct il_runtime *runtime = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
+
+    held->path = "/held";
+    CHECK_OK(il_block_on(runtime, leave_one_behind, held, &err));
+    return runtime;
+}
+
+TEST(a_parked_runtime_with_a_stream_stalls_nobody_and_gets_its_answer_when_it_runs)
+{
+    struct held held = { 0 };
+    struct il_runtime *parked, *runtime;
+    struct many many = { .path = "/bytes/300000", .size = 300000 };
+
+    start(100);
+    parked = park(&held);
+    check_get("/hello", 5); /* a plain thread */
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    run_tasks(runtime, 50, &many);
+    CHECK_EQ(many.ok, 50);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK(h2_server_wait(server, &server->held, 0));
+    run_tasks(runtime, 50, &many); /* the answer is received on the way, for its owner to find */
+    CHECK(!held.is_done);
+    CHECK_EQ(stats_now().connections_total, 1);
+    CHECK_OK(il_block_on(parked, join_held, &held, &err));
+    CHECK(held.is_done);
+    il_runtime_drop(parked);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static void get_and_expect_shutdown(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK_EQ(il_get(client, url("/held"), &response, &error), IL_ESHUTDOWN);
+}
+
+static void leave_a_doomed_one_behind(void *arg)
+{
+    CHECK_OK(il_spawn(il_runtime_current(), "doomed", get_and_expect_shutdown, NULL, NULL, &err));
+    while (held_at_server() == 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+}
+
+TEST(a_dropped_runtime_takes_its_streams_and_nothing_else)
+{
+    struct il_runtime *dropped;
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+
+    start(100);
+    dropped = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
+    CHECK_OK(il_block_on(dropped, leave_a_doomed_one_behind, NULL, &err));
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    il_runtime_drop(dropped);
+    CHECK(h2_server_wait(server, &server->held, 1)); /* its stream was reset */
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static _Atomic bool must_block;
+static _Atomic bool is_blocking;
+
+static void block_the_thread(void *arg)
+{
+    is_blocking = true;
+    while (must_block) {
+        struct timespec ms = { .tv_nsec = 1000000 };
+
+        nanosleep(&ms, NULL);
+    }
+}
+
+TEST(a_runtime_whose_worker_is_stuck_stalls_nobody)
+{
+    struct il_runtime *stuck;
+    struct held held = { .path = "/held" };
+
+    start(100);
+    must_block = true;
+    stuck = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_block_on(stuck, leave_one_behind, &held, &err));
+    CHECK_OK(il_spawn(stuck, "blocks", block_the_thread, NULL, NULL, &err));
+    while (!is_blocking) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    for (int i = 0; i < 100; i++) {
+        check_get("/bytes/100000", 100000);
+    }
+    CHECK_EQ(stats_now().connections_total, 1);
+    must_block = false;
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(stuck, join_held, &held, &err));
+    il_runtime_drop(stuck);
+    stop();
+}
+
+static void start_streaming(void *arg)
+{
+    struct il_response **ret_response = arg;
+    struct il_request *request;
+
+    CHECK_OK(il_request_new("GET", url("/bytes/50000000"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, ret_response, &err));
+    il_request_free(request);
+}
+
+TEST(a_body_begun_by_a_parked_runtime_is_read_by_whoever_has_the_response)
+{
+    struct il_runtime *parked;
+    struct il_response *response;
+    char *buffer = malloc(100000);
+    size_t size, total = 0;
+
+    start(100);
+    parked = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
+    CHECK_OK(il_block_on(parked, start_streaming, &response, &err));
+    check_get("/bytes/20000000", 20000000); /* its unread body holds up no other */
+    do {
+        CHECK_OK(il_response_read(response, buffer, 100000, &size, &err));
+        total += size;
+    } while (size > 0);
+    CHECK_EQ(total, 50000000);
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_response_free(response);
+    il_runtime_drop(parked);
+    free(buffer);
+    stop();
+}
+
+/* ---- when the server goes ---- */
+
+TEST(a_refused_request_is_sent_again_but_not_for_ever)
+{
+    struct il_response *response;
+
+    start(100);
+    CHECK_EQ(il_post(client, url("/refuse"), NULL, "x", 1, &response, &err), IL_EPEERCLOSED);
+    CHECK_CONTAINS(err.message, "REFUSED_STREAM");
+    CHECK(h2_server_wait(server, &server->requests, 1 + SESSION_REFUSALS_MAX));
+    stop();
+}
+
+TEST(after_goaway_what_is_open_goes_on_and_the_next_request_opens_a_session)
+{
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    h2_server_ask(server, H2_WISH_GOAWAY);
+    while (stats_now().connections_total == 1) { /* the news may come behind a few requests */
+        check_get("/hello", 5);
+    }
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(a_session_that_the_server_closed_while_it_was_idle_is_replaced)
+{
+    start(100);
+    for (int i = 0; i < 20; i++) {
+        check_get("/hello", 5);
+        h2_server_ask(server, i % 2 == 0 ? H2_WISH_CUT : H2_WISH_GOAWAY);
+        CHECK(i % 2 == 1 || h2_server_wait(server, &server->open, 0));
+    }
+    stop();
+}
+
+static void get_cut(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK_EQ(il_post(client, url("/held"), NULL, "x", 1, &response, &error), IL_EPEERCLOSED);
+}
+
+TEST(when_the_connection_is_cut_a_get_is_sent_again_and_a_post_fails)
+{
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+    struct il_task *post;
+
+    start(100);
+    check_get("/hello", 5); /* so that the session has served before */
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "post", get_cut, NULL, &post, &err));
+    CHECK(h2_server_wait(server, &server->held, 1));
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK_OK(il_task_join(post, IL_FOREVER, &err));
+    il_task_unref(post);
+    CHECK(h2_server_wait(server, &server->held, 1)); /* the GET, again */
+    CHECK_EQ(stats_now().retries_total, 1);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(a_server_that_stands_still_ends_in_a_time_limit)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_response *response;
+
+    options.first_byte_timeout_ms = 50;
+    start_with(100, options);
+    check_get("/hello", 5);
+    h2_server_ask(server, H2_WISH_FREEZE);
+    CHECK_EQ(il_get(client, url("/held"), &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_FIRST_BYTE);
+    CHECK_CONTAINS(err.message, "HTTP/2");
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    stop();
+}
+
+TEST(a_reset_response_is_an_error_and_the_session_serves_on)
+{
+    struct il_response *response;
+
+    start(100);
+    CHECK_EQ(il_get(client, url("/reset"), &response, &err), IL_EPEERCLOSED);
+    CHECK_CONTAINS(err.message, "INTERNAL_ERROR");
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 1);
+    stop();
+}
+
+TEST(without_keep_alive_each_request_has_a_session_that_says_goodbye)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+
+    options.no_keep_alive = true;
+    start_with(100, options);
+    for (int i = 0; i < 5; i++) {
+        check_get("/hello", 5);
+    }
+    CHECK_EQ(stats_now().connections_total, 5);
+    CHECK_EQ(stats_now().connections, 0);
+    stop();
+}
+
+TEST(an_idle_session_is_closed_in_order_after_the_idle_time_out)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+    struct many many = { .path = "/hello", .size = 5 };
+
+    options.idle_timeout_ms = 30;
+    start_with(100, options);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    run_tasks(runtime, 1, &many);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    CHECK(h2_server_wait(server, &server->goaways, 1));
+    CHECK_EQ(stats_now().connections, 0);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static void cancelled_get(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK_EQ(il_get(client, url("/held"), &response, &error), IL_ECANCELED);
+}
+
+TEST(a_cancelled_call_resets_its_stream_and_frees_its_place)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+
+    options.connections_per_host_max = 1;
+    start_with(3, options);
+    check_get("/hello", 5);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    for (int round = 0; round < 50; round++) {
+        struct il_task *tasks[6];
+
+        for (int i = 0; i < 6; i++) {
+            struct il_error error;
+
+            CHECK(il_spawn(runtime, "cancelled", cancelled_get, NULL, &tasks[i], &error) == IL_OK);
+        }
+        for (int i = 0; i < 6; i++) {
+            il_task_cancel(tasks[i]);
+        }
+        for (int i = 0; i < 6; i++) {
+            CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+            il_task_unref(tasks[i]);
+        }
+    }
+    check_get("/hello", 5);
+    CHECK(h2_server_wait(server, &server->held, 0));
+    il_runtime_drop(runtime);
+    stop();
+}
+
+/* ---- reports ---- */
+
+/* Look until some request has the verdict, with this link in its chain. */
+static void look_until(enum il_verdict verdict, const char *what, const char *state)
+{
+    static struct il_watch_request requests[8];
+    size_t count;
+
+    for (;;) {
+        CHECK_EQ(il_watch_requests(requests, 8, &count), IL_OK);
+        for (size_t i = 0; i < count; i++) {
+            for (unsigned at = 0; at < requests[i].link_count; at++) {
+                if (requests[i].verdict == verdict &&
+                    strcmp(requests[i].links[at].what, what) == 0 &&
+                    strcmp(requests[i].links[at].state, state) == 0) {
+                    return;
+                }
+            }
+        }
+        CHECK_OK(il_sleep_ms(1));
+    }
+}
+
+TEST(a_request_that_the_server_holds_is_live_and_one_of_a_parked_runtime_is_hung)
+{
+    struct held held = { .path = "/held" }, parked_held = { 0 };
+    struct il_runtime *runtime, *parked;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    look_until(IL_VERDICT_LIVE, "server", "has not answered");
+    look_until(IL_VERDICT_LIVE, "connection", "1 streams");
+    parked = park(&parked_held);
+    look_until(IL_VERDICT_HUNG, "loop", "not driven");
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    CHECK_OK(il_block_on(parked, join_held, &parked_held, &err));
+    il_runtime_drop(parked);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+/* ---- the bound driver: as hyper does ---- */
+
+static void spawn_get(void *arg)
+{
+    check_get("/hello", 5);
+}
+
+TEST(bound_to_a_parked_runtime_requests_of_others_hang_until_it_runs)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *parked, *runtime;
+    struct il_task *task;
+
+    options.driver = IL_DRIVER_BOUND;
+    start_with(100, options);
+    parked = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
+    CHECK_OK(il_block_on(parked, spawn_get, NULL, &err));
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "hangs", spawn_get, NULL, &task, &err));
+    look_until(IL_VERDICT_HUNG, "connection", "bound");
+    look_until(IL_VERDICT_HUNG, "socket", "never written");
+    look_until(IL_VERDICT_HUNG, "loop", "not driven");
+    CHECK(h2_server_wait(server, &server->requests, 1)); /* not even sent */
+    CHECK_OK(il_block_on(parked, spawn_get, NULL, &err));
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    il_runtime_drop(runtime);
+    il_runtime_drop(parked);
+    stop();
+}
