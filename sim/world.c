@@ -4,6 +4,7 @@
  *   are simulated ones.
  * Ends: sim_run takes down whatever the run has left of it. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@
 #define TIME_LIMIT_NS  (3600000 * SIM_NS_PER_MS)
 #define STEP_COUNT_MAX 20000000u
 #define PROCESSORS     4
+#define KEEP_BYTES     (32 << 20)
 
 struct sim sim;
 
@@ -219,6 +221,19 @@ static bool memory_fails(void)
     return sim.current != NULL && sim_fault(SIM_FAULT_MEMORY);
 }
 
+/* Thousands of runs ask for the same memory again and again: having it back from the kernel each
+ * time would cost more than the runs. */
+static void memory_keep(void)
+{
+    static bool is_kept;
+
+    if (!is_kept) {
+        is_kept = true;
+        (void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES); /* where it is refused we are slower */
+        (void)mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
+    }
+}
+
 static void world_begin(const struct sim_options *options, struct sim_report *report)
 {
     struct sim_stack *stacks = sim.free_stacks;
@@ -277,6 +292,7 @@ void sim_run(const struct sim_options *options, void (*run)(void *arg), void *ar
     struct sim_thread *first;
 
     il_assert(sim.report == NULL);
+    memory_keep();
     world_begin(options, ret_report);
     il_assert(thread_new("main", run, arg, &first) == 0);
     first->is_detached = true;
