@@ -366,6 +366,7 @@ struct lab_server {
     int epoll_fd;
     int wake_fd;
     struct ssl_ctx_st *tls; /* NULL: http */
+    struct bio_method_st *tls_bio;
     char tls_alpn[16];
     bool is_tls_cut;
     char *help;

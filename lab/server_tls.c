@@ -11,6 +11,49 @@
 
 #include "lab/server_inside.h"
 
+/* ---- the way to the socket ---- */
+
+/* As OpenSSL's own, but for SIGPIPE. */
+static int bio_on_write(BIO *bio, const char *bytes, int size)
+{
+    ssize_t sent = send((int)(intptr_t)BIO_get_data(bio), bytes, (size_t)size, MSG_NOSIGNAL);
+
+    BIO_clear_retry_flags(bio);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+        BIO_set_retry_write(bio);
+    }
+    return (int)sent;
+}
+
+static int bio_on_read(BIO *bio, char *bytes, int size)
+{
+    ssize_t got = recv((int)(intptr_t)BIO_get_data(bio), bytes, (size_t)size, 0);
+
+    BIO_clear_retry_flags(bio);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        BIO_set_retry_read(bio);
+    }
+    return (int)got;
+}
+
+static long bio_on_control(BIO *bio, int command, long number, void *pointer)
+{
+    return command == BIO_CTRL_FLUSH; /* nothing is held back */
+}
+
+static bool tls_set_socket(SSL *ssl, BIO_METHOD *method, int fd)
+{
+    BIO *bio = BIO_new(method);
+
+    if (bio == NULL) {
+        return false;
+    }
+    BIO_set_data(bio, (void *)(intptr_t)fd);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    return true;
+}
+
 /* ---- the server ---- */
 
 static enum il_code fail_openssl(struct il_error *err, const char *what)
@@ -93,6 +136,14 @@ enum il_code server_tls_init(struct lab_server *server, struct il_error *err)
     }
     ERR_clear_error();
     server->tls = context = SSL_CTX_new(TLS_server_method());
+    server->tls_bio = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "lab server");
+    if (server->tls_bio == NULL) {
+        return fail_openssl(err, "the lab server's TLS");
+    }
+    (void)BIO_meth_set_write(server->tls_bio,
+                             bio_on_write); /* stores, as the two below: cannot fail */
+    (void)BIO_meth_set_read(server->tls_bio, bio_on_read);
+    (void)BIO_meth_set_ctrl(server->tls_bio, bio_on_control);
     if (context == NULL || !use_certificate(context, options)) {
         return fail_openssl(err, "the lab server's certificate and key");
     }
@@ -116,7 +167,9 @@ enum il_code server_tls_init(struct lab_server *server, struct il_error *err)
 void server_tls_deinit(struct lab_server *server)
 {
     SSL_CTX_free(server->tls);
+    BIO_meth_free(server->tls_bio);
     server->tls = NULL;
+    server->tls_bio = NULL;
 }
 
 /* ---- a connection ---- */
@@ -129,7 +182,7 @@ bool conn_tls_init(struct conn *conn)
     }
     ERR_clear_error();
     conn->tls = SSL_new(conn->server->tls);
-    if (conn->tls == NULL || SSL_set_fd(conn->tls, conn->fd) != 1) {
+    if (conn->tls == NULL || !tls_set_socket(conn->tls, conn->server->tls_bio, conn->fd)) {
         SSL_free(conn->tls);
         return false;
     }

@@ -181,11 +181,12 @@ IL_API enum il_code
 il_sleep_until(uint64_t deadline_ns); /* As il_sleep_ms. Thread: any. Since 0.1. */
 
 /* Keep the calling task on the thread that it is on, until il_task_unpin has been called as often,
- * or it ends: its loop is not handed over meanwhile, whichever task blocks. For code that holds what
- * belongs to a thread (thread-locals, a lock owned by a thread, an open transaction of a library
- * that looks at the thread) across calls into this library. In a current-thread runtime the thread
- * is that of whoever is in il_block_on, pinned or not. IL_EINVAL: not in a task, or unpinned more
- * often than pinned. IL_ESHUTDOWN: the task's runtime has ended without it. Thread: any. Since 0.1.
+ * or it ends: its loop is not handed over meanwhile, whichever task blocks. For code that holds
+ * what belongs to a thread (thread-locals, a lock owned by a thread, an open transaction of a
+ * library that looks at the thread) across calls into this library. In a current-thread runtime the
+ * thread is that of whoever is in il_block_on, pinned or not. IL_EINVAL: not in a task, or unpinned
+ * more often than pinned. IL_ESHUTDOWN: the task's runtime has ended without it. Thread: any. Since
+ * 0.1.
  */
 IL_API enum il_code il_task_pin(void);
 IL_API enum il_code il_task_unpin(void); /* As il_task_pin. Thread: any. Since 0.1. */
@@ -243,20 +244,20 @@ IL_API enum il_code il_set_thread_limits(const struct il_thread_limits *limits,
 enum il_hand_over_kind {
     IL_HAND_OVER_BEGAN,   /* user code has kept its thread for too long: a spare has its loop now */
     IL_HAND_OVER_ENDED,   /* that code is back */
-    IL_HAND_OVER_REFUSED, /* too long, but there is no spare thread: its loop stands still. Told once
-                           * for each such code; a spare that becomes free goes there */
+    IL_HAND_OVER_REFUSED, /* too long, but there is no spare thread: its loop stands still. Told
+                           * once for each such code; a spare that becomes free goes there */
 };
 
 struct il_hand_over {
     enum il_hand_over_kind kind;
-    bool is_announced;   /* by il_block_in_place: counted, but not told to the hook */
-    uint64_t stuck_ns;   /* how long it has kept its thread, or did; of a callback: at most */
-    int thread_id;       /* the kernel's id of that thread */
-    char runtime[32];    /* "" for a private loop, or when it is not known any more */
-    char loop[32];       /* by name */
-    char task[32];       /* "" for a callback */
-    char function[64];   /* where the task or callback begins: "fetch_all", else "program+0x12ab" */
-    char thread[96];     /* what the thread does, says the kernel: "is 'A/0' and sleeps in ..." */
+    bool is_announced; /* by il_block_in_place: counted, but not told to the hook */
+    uint64_t stuck_ns; /* how long it has kept its thread, or did; of a callback: at most */
+    int thread_id;     /* the kernel's id of that thread */
+    char runtime[32];  /* "" for a private loop, or when it is not known any more */
+    char loop[32];     /* by name */
+    char task[32];     /* "" for a callback */
+    char function[64]; /* where the task or callback begins: "fetch_all", else "program+0x12ab" */
+    char thread[96];   /* what the thread does, says the kernel: "is 'A/0' and sleeps in ..." */
 };
 
 /* Called on a thread of the library's or of the one that blocked, under no lock, but while a loop

@@ -678,8 +678,8 @@ void loop_end(struct il_loop *loop)
     il_free(loop->held.scratch);
     loop->held.scratch = NULL;
     loop_note(loop, sys_now_ns());
-    atomic_store(&loop->shared.hold,
-                 hold_word_free(atomic_load_explicit(&loop->shared.hold, memory_order_relaxed),
-                                LOOP_ENDED));
+    atomic_store(
+        &loop->shared.hold,
+        hold_word_free(atomic_load_explicit(&loop->shared.hold, memory_order_relaxed), LOOP_ENDED));
     loop_hold_recheck(loop);
 }

@@ -66,9 +66,9 @@ struct IL_CAPABILITY("loop") il_loop {
     uint64_t id; /* set at creation, then read by anyone, like the four below */
     char name[LOOP_NAME_SIZE];
     struct poller *poller;
-    void *owner;         /* the runtime or the thread that the loop belongs to */
-    bool is_thread_loop; /* driven only while its thread waits in the library */
-    bool has_worker;     /* a thread of the runtime's drives it all the time */
+    void *owner;                            /* the runtime or the thread that the loop belongs to */
+    bool is_thread_loop;                    /* driven only while its thread waits in the library */
+    bool has_worker;                        /* a thread of the runtime's drives it all the time */
     void (*on_awake)(struct il_loop *loop); /* the owner's: it slept, or nobody held it; or NULL */
 
     struct { /* the holder only */
@@ -86,7 +86,7 @@ struct IL_CAPABILITY("loop") il_loop {
         void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
 
         /* the user code that runs or ran last, for who takes the loop over: src/rt's */
-        void *user_task;           /* NULL: a callback */
+        void *user_task;             /* NULL: a callback */
         void (*user_function)(void); /* NULL: not known */
     } held;
 

@@ -36,7 +36,7 @@ void il_block_in_place(il_task_fn *run, void *arg)
     run(arg);
     if (loop_is_in_user_here(task->party.loop)) {
         task->is_announced = false; /* it was not needed */
-    } /* else until it is back on its loop */
+    }                               /* else until it is back on its loop */
 }
 
 /* ---- pins ---- */

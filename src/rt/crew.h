@@ -8,7 +8,8 @@
 #include "rt/rt.h"
 
 /* State of the whole process that a child of fork must make anew: its threads are the parent's, and
- * its locks may have been held. True: the caller makes it, and says when it is made; others wait. */
+ * its locks may have been held. True: the caller makes it, and says when it is made; others wait.
+ */
 struct process_state {
     _Atomic uint32_t generation;
 };
@@ -27,8 +28,8 @@ struct crew {
 
     struct process_state state; /* of what stands below */
     struct sys_mutex mutex;     /* a leaf; all below under it */
-    struct il_list idle;  /* struct crew_member.link, the last to become idle first */
-    struct il_list queue; /* struct crew_work.link */
+    struct il_list idle;        /* struct crew_member.link, the last to become idle first */
+    struct il_list queue;       /* struct crew_work.link */
     unsigned thread_count, busy_count, queue_count;
     unsigned promised_count; /* by crew_reserve */
     unsigned away_count;     /* of busy_count: nobody knows when they come back */
@@ -40,12 +41,12 @@ struct crew {
 
 #define CREW_INIT(name, spare, threads, queued, idle)                                              \
     {                                                                                              \
-        .thread_name = (name), .is_spare = (spare), \
-        .thread_count_max = (threads), .queue_count_max = (queued), .idle_ns = (idle)              \
+        .thread_name = (name), .is_spare = (spare), .thread_count_max = (threads),                 \
+        .queue_count_max = (queued), .idle_ns = (idle)                                             \
     }
 
-/* Have a thread run the work at once, with `is_forced` by one more than there may be. False: none is
- * idle, and none can be started. Thread: any. */
+/* Have a thread run the work at once, with `is_forced` by one more than there may be. False: none
+ * is idle, and none can be started. Thread: any. */
 IL_MUST_USE bool crew_try_submit(struct crew *crew, struct crew_work *work, bool is_forced);
 
 /* Promise a place for a piece of work, for crew_submit or crew_forgo. IL_ELIMIT: every thread is

@@ -10,12 +10,12 @@
 #include "rt/task.h"
 
 /* While no loop has been at work for so many looks, the monitor sleeps until one wakes it. */
-#define MONITOR_IDLE_LOOKS 10
+#define MONITOR_IDLE_LOOKS  10
 #define MONITOR_LOOK_NS_MIN ((uint64_t)LOOP_NS_PER_MS / 2)
 
 static struct {
     struct process_state state;
-    struct sys_mutex mutex; /* all below under it, but what is atomic */
+    struct sys_mutex mutex;  /* all below under it, but what is atomic */
     struct sys_cond changed; /* the monitor is wanted, or an errand is over */
     struct il_list seats;    /* struct seat.locked.link */
     struct sys_thread *monitor;

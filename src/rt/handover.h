@@ -4,8 +4,8 @@
  *
  * A loop has *own* threads: the worker of a multi-thread runtime, whoever is in il_block_on with a
  * current-thread runtime, the plain thread of a private loop. A *spare* stands in for one of them
- * while it is stuck, and goes back to its crew afterwards. So as many threads drive loops as before,
- * whatever happens in between. All of it hangs on one atomic word for each loop, the hold:
+ * while it is stuck, and goes back to its crew afterwards. So as many threads drive loops as
+ * before, whatever happens in between. All of it hangs on one atomic word for each loop, the hold:
  *
  *              loop_try_hold                  loop_enter_user
  *       +------ any thread ------> LIB(x) ------- x only -------> USER(x, n)
@@ -41,20 +41,20 @@
  *   order.
  *
  * Why nothing is lost or handled twice.
- *   - Whatever a loop has to do lies in the loop: mail, timers, jobs, the batch of events. User code
- *     runs from jobs only, and a job is off the queue before it runs. So at every USER the loop is
+ *   - Whatever a loop has to do lies in the loop: mail, timers, jobs, the batch of events. User
+ * code runs from jobs only, and a job is off the queue before it runs. So at every USER the loop is
  *     complete without the job that runs, and at every take-over one thread has it. The store to
  *     USER releases, the compare-and-swap acquires: the taker sees all that x did.
  *   - A job that runs is run by nobody else: the task's job is queued again only by x itself, after
  *     LOOP_LOST.
- *   - Mail, wakes and cancellations are posted to the loop, not to a thread. `wake` says whether its
- *     holder sleeps; in USER it is AWAKE, and so it is after a take-over: the taker's turn begins
+ *   - Mail, wakes and cancellations are posted to the loop, not to a thread. `wake` says whether
+ * its holder sleeps; in USER it is AWAKE, and so it is after a take-over: the taker's turn begins
  *     with the mail.
  *   - Who wants the stand-in to leave writes first (absent_count, hold_waiter_count, claim_count)
  *     and then reads `wake`; the stand-in writes `wake` = ASLEEP first and then reads those. So one
  *     of the two sees the other, and no stand-in sleeps while an own thread waits for it.
- *   - The end: a mailbox is sealed by the holder, when there is neither mail nor a job. A stuck task
- *     that comes back later is refused by it, and runs to its end where it is, as an orphan.
+ *   - The end: a mailbox is sealed by the holder, when there is neither mail nor a job. A stuck
+ * task that comes back later is refused by it, and runs to its end where it is, as an orphan.
  *
  * Pins. A loop with pin_count > 0 is not handed over. A task raises it while its thread holds the
  *   loop, so n changes afterwards: an errand that was on its way misses. The monitor reads the word
@@ -73,8 +73,9 @@
  * away before handover_forget. */
 struct seat {
     struct il_loop *loop;
-    uint64_t after_ns; /* user code may keep a thread for so long; SYS_FOREVER: no matter how long */
-    bool is_pinned;    /* not even when it is announced */
+    uint64_t
+        after_ns;   /* user code may keep a thread for so long; SYS_FOREVER: no matter how long */
+    bool is_pinned; /* not even when it is announced */
 
     struct { /* any thread, with handover.mutex held */
         struct il_list link;
@@ -113,8 +114,8 @@ void handover_on_awake(struct il_loop *loop);
 /* The calling thread is about to block in user code, with the loop in USER: hand it over now. */
 void handover_announce(struct seat *seat);
 
-/* As the monitor does when a loop is stuck, but with one more spare if there is none left: the loop's
- * runtime ends. Thread: any. */
+/* As the monitor does when a loop is stuck, but with one more spare if there is none left: the
+ * loop's runtime ends. Thread: any. */
 void handover_rescue(struct seat *seat, uint64_t word, uint64_t since_ns);
 
 /* ---- what is told of it ---- */

@@ -37,8 +37,7 @@ static bool runtime_has_waited(const struct rt_loop *home)
 bool runtime_try_end_loop(struct rt_loop *home)
 {
     il_assert_on_loop(home->loop);
-    if (IL_LIKELY(!loop_is_left(home)) || !runtime_has_waited(home) ||
-        !loop_try_seal(home->loop)) {
+    if (IL_LIKELY(!loop_is_left(home)) || !runtime_has_waited(home) || !loop_try_seal(home->loop)) {
         return false;
     }
     stack_cache_deinit(&home->held.stacks);

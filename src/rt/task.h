@@ -94,12 +94,12 @@ struct il_task {
     _Atomic bool cancel_requested;
     _Atomic bool is_finished;
     _Atomic bool is_running;
-    _Atomic bool is_away; /* the loop was taken over while this task ran */
+    _Atomic bool is_away;           /* the loop was taken over while this task ran */
     _Atomic uint64_t away_since_ns; /* 0, or since when it has been stuck, or TASK_IS_BACK */
     bool is_announced;              /* by il_block_in_place; the task itself only */
     unsigned pin_count;             /* its own part of its loop's; the loop's holder only */
-    bool is_orphan;       /* the loop ended while it was away; the thread that runs it only */
-    struct il_list link;  /* home->locked.tasks */
+    bool is_orphan;      /* the loop ended while it was away; the thread that runs it only */
+    struct il_list link; /* home->locked.tasks */
 
     struct { /* any thread, with mutex held */
         struct sys_mutex mutex;
@@ -206,8 +206,8 @@ void runtime_note_loop_ended(struct rt_loop *home);
 /* Make task_count one less, and tell whoever waits for that. */
 void runtime_count_task_gone(struct rt_loop *home);
 
-/* End the loop if it has been told to stop, nothing is left to do, and those that are stuck have had
- * their grace. Thread: the holder; no longer if true. */
+/* End the loop if it has been told to stop, nothing is left to do, and those that are stuck have
+ * had their grace. Thread: the holder; no longer if true. */
 bool runtime_try_end_loop(struct rt_loop *home);
 
 /* A turn that is asked for longer has to look then whether a grace is over. */
