@@ -118,8 +118,8 @@ static void judged_send(struct judged *judged)
     struct il_response_timing timing;
     char url[WORLD_TARGET_SIZE + 32];
 
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", stage_server_port(world->server),
-                   judged->target);
+    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", world_scheme(world),
+                   stage_server_port(world->server), judged->target);
     judged->code = il_request_new(judged_method(judged), url, &request, &judged->error);
     if (judged->code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms);

@@ -24,7 +24,7 @@ struct options {
     bool chose_cause, chose_solution;
     unsigned repeat;
     uint64_t timeout_ms, hold_ms;
-    bool json, list, verbose, help;
+    bool has_tls, json, list, verbose, help;
 };
 
 static const char help_text[] =
@@ -42,6 +42,7 @@ static const char help_text[] =
     "  --hold[=SECONDS]  leave the one cell that is named as it is once its request hangs, so "
     "that\n"
     "                    the doctor can be tried on it (default 300, at most 600)\n"
+    "  --tls             over https, with a CA and a certificate made for the occasion\n"
     "  --json            one JSON object\n"
     "  --list            the causes and the solutions, and who plays which part\n"
     "  -v, --verbose     the timeline of every run (with --json: on stderr)\n"
@@ -57,6 +58,7 @@ enum {
     OPTION_REPEAT,
     OPTION_TIMEOUT,
     OPTION_HOLD,
+    OPTION_TLS,
     OPTION_JSON,
     OPTION_LIST
 };
@@ -67,6 +69,7 @@ static const struct option long_options[] = {
     { "repeat", required_argument, NULL, OPTION_REPEAT },
     { "timeout", required_argument, NULL, OPTION_TIMEOUT },
     { "hold", optional_argument, NULL, OPTION_HOLD },
+    { "tls", no_argument, NULL, OPTION_TLS },
     { "json", no_argument, NULL, OPTION_JSON },
     { "list", no_argument, NULL, OPTION_LIST },
     { "verbose", no_argument, NULL, 'v' },
@@ -182,6 +185,9 @@ static bool take_option(int option, struct options *options)
         return parse_timeout(optarg, &options->timeout_ms);
     case OPTION_HOLD:
         return parse_hold(optarg, &options->hold_ms);
+    case OPTION_TLS:
+        options->has_tls = true;
+        return true;
     case OPTION_JSON:
         options->json = true;
         return true;
@@ -321,6 +327,7 @@ static int reproduce(const struct options *options)
                                              .repeat = options->repeat,
                                              .world = { .limit_ms =
                                                             options->timeout_ms + options->hold_ms,
+                                                        .has_tls = options->has_tls,
                                                         .hold_ms = options->hold_ms,
                                                         .on_held = on_held },
                                              .on_progress = on_progress,

@@ -79,10 +79,10 @@ void stage_resources(struct stage_resources *ret_resources)
     stage_table->resources(ret_resources);
 }
 
-enum il_code stage_server_start(uint64_t answering_max, struct stage_server **ret_server,
-                                struct il_error *err)
+enum il_code stage_server_start(uint64_t answering_max, bool has_tls,
+                                struct stage_server **ret_server, struct il_error *err)
 {
-    return stage_table->server_start(answering_max, ret_server, err);
+    return stage_table->server_start(answering_max, has_tls, ret_server, err);
 }
 
 void stage_server_stop(struct stage_server *server)
@@ -93,6 +93,11 @@ void stage_server_stop(struct stage_server *server)
 uint16_t stage_server_port(const struct stage_server *server)
 {
     return stage_table->server_port(server);
+}
+
+const char *stage_server_ca(const struct stage_server *server)
+{
+    return stage_table->server_ca(server);
 }
 
 bool stage_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,

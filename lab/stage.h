@@ -81,12 +81,16 @@ void stage_resources(struct stage_resources *ret_resources);
 
 struct stage_server;
 
-/* Start one that answers at most `answering_max` requests at a time; 0: no limit. */
-IL_MUST_USE enum il_code stage_server_start(uint64_t answering_max,
+/* Start one that answers at most `answering_max` requests at a time; 0: no limit. With `has_tls` it
+ * speaks TLS; not within a simulated world (IL_EINVAL). */
+IL_MUST_USE enum il_code stage_server_start(uint64_t answering_max, bool has_tls,
                                             struct stage_server **ret_server, struct il_error *err);
 void stage_server_stop(struct stage_server *server); /* NULL is nothing */
 
 uint16_t stage_server_port(const struct stage_server *server);
+
+/* The CA to be trusted, in PEM; NULL without TLS. Lives as long as the server. */
+const char *stage_server_ca(const struct stage_server *server);
 
 /* Wait until `count` requests stand at the gate; until exactly so many connections are idle, are
  * open. False: they were not, in so many milliseconds. */

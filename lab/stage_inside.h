@@ -20,10 +20,11 @@ struct stage_table {
     void (*event_reset)(struct stage_event *event);
     bool (*event_wait)(struct stage_event *event, uint64_t timeout_ms);
     void (*resources)(struct stage_resources *ret_resources);
-    enum il_code (*server_start)(uint64_t answering_max, struct stage_server **ret_server,
-                                 struct il_error *err);
+    enum il_code (*server_start)(uint64_t answering_max, bool has_tls,
+                                 struct stage_server **ret_server, struct il_error *err);
     void (*server_stop)(struct stage_server *server);
     uint16_t (*server_port)(const struct stage_server *server);
+    const char *(*server_ca)(const struct stage_server *server);
     bool (*server_wait_held)(struct stage_server *server, const char *gate, uint64_t count,
                              uint64_t timeout_ms);
     bool (*server_wait_idle)(struct stage_server *server, uint64_t count, uint64_t timeout_ms);

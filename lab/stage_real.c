@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lab/certificates.h"
 #include "lab/server.h"
 #include "lab/stage_inside.h"
 
@@ -203,10 +204,33 @@ static void real_resources(struct stage_resources *ret_resources)
 
 struct stage_server {
     struct lab_server *server;
+    struct lab_authority *authority; /* NULL without TLS */
 };
 
-static enum il_code real_server_start(uint64_t answering_max, struct stage_server **ret_server,
-                                      struct il_error *err)
+/* With a CA and a certificate of its own. */
+static enum il_code server_start_tls(struct stage_server *server,
+                                     struct lab_server_options *options, struct il_error *err)
+{
+    static const struct lab_certificate_options for_loopback;
+    struct lab_certificate certificate = { 0 };
+    struct lab_server_tls tls = { 0 };
+    enum il_code code = lab_authority_new("interloop lab", &server->authority, err);
+
+    if (code == IL_OK) {
+        code = lab_authority_issue(server->authority, &for_loopback, &certificate, err);
+    }
+    if (code == IL_OK) {
+        tls.certificate_pem = certificate.pem;
+        tls.key_pem = certificate.key_pem;
+        options->tls = &tls;
+        code = lab_server_start(options, &server->server, err);
+    }
+    lab_certificate_deinit(&certificate);
+    return code;
+}
+
+static enum il_code real_server_start(uint64_t answering_max, bool has_tls,
+                                      struct stage_server **ret_server, struct il_error *err)
 {
     struct lab_server_options options = { .answering_max = answering_max };
     struct stage_server *server = calloc(1, sizeof(*server));
@@ -216,8 +240,10 @@ static enum il_code real_server_start(uint64_t answering_max, struct stage_serve
         *err = (struct il_error){ .code = IL_ENOMEM, .message = "no memory for a server" };
         return IL_ENOMEM;
     }
-    code = lab_server_start(&options, &server->server, err);
+    code = has_tls ? server_start_tls(server, &options, err)
+                   : lab_server_start(&options, &server->server, err);
     if (code != IL_OK) {
+        lab_authority_free(server->authority);
         free(server);
         return code;
     }
@@ -229,8 +255,14 @@ static void real_server_stop(struct stage_server *server)
 {
     if (server != NULL) {
         lab_server_stop(server->server);
+        lab_authority_free(server->authority);
         free(server);
     }
+}
+
+static const char *real_server_ca(const struct stage_server *server)
+{
+    return server->authority != NULL ? lab_authority_pem(server->authority) : NULL;
 }
 
 static uint16_t real_server_port(const struct stage_server *server)
@@ -331,6 +363,7 @@ const struct stage_table stage_real = {
     .server_start = real_server_start,
     .server_stop = real_server_stop,
     .server_port = real_server_port,
+    .server_ca = real_server_ca,
     .server_wait_held = real_server_wait_held,
     .server_wait_idle = real_server_wait_idle,
     .server_wait_open = real_server_wait_open,

@@ -161,6 +161,7 @@ const struct stage_table stage_sim = {
     .server_start = sim_server_start,
     .server_stop = sim_server_stop,
     .server_port = sim_server_port,
+    .server_ca = sim_server_ca,
     .server_wait_held = sim_server_wait_held,
     .server_wait_idle = sim_server_wait_idle,
     .server_wait_open = sim_server_wait_open,

@@ -5,10 +5,11 @@
 
 #include "lab/stage_inside.h"
 
-enum il_code sim_server_start(uint64_t answering_max, struct stage_server **ret_server,
-                              struct il_error *err);
+enum il_code sim_server_start(uint64_t answering_max, bool has_tls,
+                              struct stage_server **ret_server, struct il_error *err);
 void sim_server_stop(struct stage_server *server);
 uint16_t sim_server_port(const struct stage_server *server);
+const char *sim_server_ca(const struct stage_server *server);
 bool sim_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
                           uint64_t timeout_ms);
 bool sim_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms);

@@ -540,11 +540,17 @@ static void on_open(struct sim_service *service, struct sim_link *link)
 
 /* ---- control ---- */
 
-enum il_code sim_server_start(uint64_t answering_max, struct stage_server **ret_server,
-                              struct il_error *err)
+enum il_code sim_server_start(uint64_t answering_max, bool has_tls,
+                              struct stage_server **ret_server, struct il_error *err)
 {
-    struct stage_server *server = calloc(1, sizeof(*server));
+    struct stage_server *server;
 
+    if (has_tls) { /* OpenSSL's chance and time are not the world's */
+        *err = (struct il_error){ .code = IL_EINVAL,
+                                  .message = "the simulated server does not speak TLS" };
+        return IL_EINVAL;
+    }
+    server = calloc(1, sizeof(*server));
     sim_step();
     if (server == NULL) {
         *err = (struct il_error){ .code = IL_ENOMEM, .message = "no memory for a server" };
@@ -557,6 +563,11 @@ enum il_code sim_server_start(uint64_t answering_max, struct stage_server **ret_
     server->port = sim_listen(&server->service);
     *ret_server = server;
     return IL_OK;
+}
+
+const char *sim_server_ca(const struct stage_server *server)
+{
+    return NULL;
 }
 
 void sim_server_stop(struct stage_server *server)

@@ -97,12 +97,18 @@ bool world_is_failed(const struct world *world)
     return atomic_load(&world->is_failed);
 }
 
+const char *world_scheme(const struct world *world)
+{
+    return world->tls != NULL ? "https" : "http";
+}
+
 void world_client_options(const struct world *world, const char *name,
                           struct il_client_options *ret_options)
 {
     *ret_options = (struct il_client_options)IL_CLIENT_OPTIONS_INIT;
     ret_options->name = name;
     ret_options->driver = world->solution->driver;
+    ret_options->tls = world->tls;
     ret_options->idle_per_host_max = world->cause->idle_per_host_max;
 }
 
@@ -120,7 +126,7 @@ static void fetch_one(void *arg)
     char url[WORLD_TARGET_SIZE];
     enum il_code code;
 
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/id/setup-%u?hold=%s",
+    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u/id/setup-%u?hold=%s", world_scheme(world),
                    stage_server_port(world->server), number, fetch->gate);
     code = il_request_new("GET", url, &request, &err);
     if (code == IL_OK) {
@@ -260,6 +266,16 @@ static void world_check_nothing_left(struct world *world, const struct held *bef
 
 /* ---- the play ---- */
 
+/* All clients of the world trust its server, and nobody else. */
+static bool world_trust(struct world *world, struct il_error *err)
+{
+    struct il_tls_options options = IL_TLS_OPTIONS_INIT;
+
+    options.ca_pem = stage_server_ca(world->server);
+    options.ca_pem_size = strlen(options.ca_pem);
+    return il_tls_new(&options, &world->tls, err) == IL_OK;
+}
+
 static bool world_open(struct world *world)
 {
     struct il_error err = { 0 };
@@ -270,9 +286,15 @@ static bool world_open(struct world *world)
         world_fail(world, "out of memory");
         return false;
     }
-    if (stage_server_start(world->cause->answering_max, &world->server, &err) != IL_OK) {
+    if (stage_server_start(world->cause->answering_max, world->options.has_tls, &world->server,
+                           &err) != IL_OK) {
         world->result->is_impossible = true;
         world_fail(world, "the server could not be started: %.180s", err.message);
+        return false;
+    }
+    if (world->options.has_tls && !world_trust(world, &err)) {
+        world->result->is_impossible = true;
+        world_fail(world, "TLS: %.180s", err.message);
         return false;
     }
     if (world->solution->open(world, &err) != IL_OK) {
@@ -299,6 +321,7 @@ static void world_close(struct world *world)
                    (unsigned long long)counts.open);
     }
     stage_server_stop(world->server);
+    world->tls = il_tls_unref(world->tls);
     stage_event_free(world->relent);
 }
 

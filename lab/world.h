@@ -80,6 +80,7 @@ struct solution {
 
 struct world_options {
     uint64_t limit_ms; /* for each request */
+    bool has_tls;      /* over https */
     uint64_t hold_ms; /* leave the first request that is proven to be stuck so for so long; 0: no */
 
     /* Called when that begins, by the monitor's thread. NULL if hold_ms is 0. */
@@ -222,6 +223,7 @@ struct world {
     uint64_t started_ns;
     struct stage_mutex *mutex;
     struct stage_server *server;
+    struct il_tls *tls; /* NULL: http */
     void *solution_state;
     _Atomic bool is_failed;
 
@@ -241,6 +243,9 @@ struct world {
 void world_play(const struct cause *cause, const struct solution *solution,
                 const struct world_options *options, struct result *result,
                 struct timeline *timeline);
+
+/* "http" or "https". */
+const char *world_scheme(const struct world *world);
 
 /* Fill a client's options as the cause and the solution want them. Any thread. */
 void world_client_options(const struct world *world, const char *name,

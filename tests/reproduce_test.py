@@ -57,6 +57,14 @@ def want(what, actual, wanted):
 
 
 @check
+def tls_makes_no_difference_to_who_hangs():
+    out = run("reproduce", "--tls", "--json", "--cause", "parked,leftovers,dropped-mid-body")
+    yield from want("exit status", out.returncode, 0)
+    for cell in json.loads(out.stdout)["cells"]:
+        yield from want(f"{cell['cause']} under {cell['solution']}", cell["verdict"], cell["expected"])
+
+
+@check
 def json_has_the_promised_shape():
     out = run("reproduce", "--json", "--repeat", "2", "--cause", "parked,dropped-in-flight", "--solution",
               "shared", "--solution", "interloop")
