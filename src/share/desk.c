@@ -128,8 +128,7 @@ static struct ticket *desk_first_pending(struct desk *desk)
 
     sys_mutex_lock(&desk->locked.mutex);
     if (!il_list_is_empty(&desk->locked.pending)) {
-        ticket = il_container_of(desk->locked.pending.next, struct ticket, locked.link);
-        atomic_fetch_add_explicit(&ticket->ref_count, 1, memory_order_relaxed);
+        ticket = ticket_ref(il_container_of(desk->locked.pending.next, struct ticket, locked.link));
     }
     sys_mutex_unlock(&desk->locked.mutex);
     return ticket;

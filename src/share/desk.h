@@ -117,6 +117,7 @@ struct ticket {
  * IL_ECLOSED, IL_ELIMIT, IL_ENOMEM. */
 enum il_code ticket_new(struct desk *desk, const struct il_request *request,
                         struct ticket **ret_ticket, struct il_error *err);
+struct ticket *ticket_ref(struct ticket *ticket);
 void ticket_unref(struct ticket *ticket);
 
 /* Does the caller still wait? */
@@ -124,6 +125,9 @@ bool ticket_is_wanted(struct ticket *ticket);
 
 /* The caller has handed it over to `loop`; it may have been taken already. */
 void ticket_note_queued(struct ticket *ticket, struct il_loop *loop);
+
+/* Who was to run it has given it to a task on `loop`, which may have begun. */
+void ticket_note_moved(struct ticket *ticket, struct il_loop *loop);
 
 /* Wait for the outcome, and drop the caller's reference. */
 enum il_code ticket_wait(struct ticket *ticket, struct il_response **ret_response,

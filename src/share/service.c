@@ -70,6 +70,7 @@ static void service_give_permit_back(struct il_service *service)
 static void service_run_one(struct il_service *service, struct ticket *ticket)
 {
     struct desk *desk = service->desk;
+    struct il_task *task;
     struct il_error error;
     enum il_code code;
 
@@ -78,11 +79,16 @@ static void service_run_one(struct il_service *service, struct ticket *ticket)
         service_give_permit_back(service);
         return;
     }
-    code = il_spawn(desk->runtime, desk->name, ticket_run, ticket, NULL, &error);
-    if (code != IL_OK) {
+    (void)ticket_ref(ticket); /* ours: the task may be through before we have noted where it is */
+    code = il_spawn(desk->runtime, desk->name, ticket_run, ticket, &task, &error);
+    if (code == IL_OK) {
+        ticket_note_moved(ticket, rt_task_party(task)->loop);
+        (void)il_task_unref(task);
+    } else {
         service_refuse(ticket, code, &error);
         service_give_permit_back(service);
     }
+    ticket_unref(ticket);
 }
 
 /* Until the channel is closed and empty (IL_ECLOSED), or the actor may not wait any more. */

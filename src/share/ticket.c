@@ -59,6 +59,12 @@ static void ticket_free(struct ticket *ticket)
     il_free(ticket);
 }
 
+struct ticket *ticket_ref(struct ticket *ticket)
+{
+    atomic_fetch_add_explicit(&ticket->ref_count, 1, memory_order_relaxed);
+    return ticket;
+}
+
 void ticket_unref(struct ticket *ticket)
 {
     struct desk *desk = ticket->desk; /* after the next line the ticket may be gone */
@@ -180,6 +186,22 @@ void ticket_note_queued(struct ticket *ticket, struct il_loop *loop)
         ticket->locked.loop = loop_ref(loop);
     }
     sys_mutex_unlock(&ticket->desk->locked.mutex);
+}
+
+void ticket_note_moved(struct ticket *ticket, struct il_loop *loop)
+{
+    struct il_loop *before = NULL;
+
+    sys_mutex_lock(&ticket->desk->locked.mutex);
+    if (ticket->locked.state == TICKET_ARRIVING) {
+        ticket_set_state_locked(ticket, TICKET_QUEUED);
+    }
+    if (ticket->locked.state == TICKET_QUEUED) {
+        before = ticket->locked.loop;
+        ticket->locked.loop = loop_ref(loop);
+    }
+    sys_mutex_unlock(&ticket->desk->locked.mutex);
+    (void)loop_unref(before);
 }
 
 /* ---- the end ---- */
