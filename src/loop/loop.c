@@ -344,8 +344,9 @@ bool loop_has_ended(const struct il_loop *loop)
 
 bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stand_in)
 {
+    /* It may name a stay of our own: when it was seen we were stuck, and now we are the spare that
+     * is sent. That stay is over, and the word is another. */
     il_assert((word & HOLD_STATE_MASK) == LOOP_HELD_IN_USER);
-    il_assert(word != hold_word(word, LOOP_HELD_IN_USER)); /* not from ourselves */
     if (!atomic_compare_exchange_strong(&loop->shared.hold, &word,
                                         hold_word(word, LOOP_HELD_IN_LIB))) {
         return false;
@@ -531,6 +532,7 @@ static enum loop_result loop_run_ready(struct il_loop *loop)
 {
     struct job_queue *ready = &loop->held.ready;
     struct job **end = ready->tail;
+    uint64_t batch = ++loop->held.batch;
     struct job *job;
 
     while ((job = ready->head) != NULL) {
@@ -540,7 +542,9 @@ static enum loop_result loop_run_ready(struct il_loop *loop)
         if (job->run(loop, job) == LOOP_LOST) {
             return LOOP_LOST;
         }
-        if (is_last) {
+        /* A callback may have lost the loop and have it again: who had it meanwhile has begun a
+         * batch of his own, and `end` says nothing any more. */
+        if (is_last || loop->held.batch != batch) {
             break;
         }
     }

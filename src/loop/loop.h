@@ -74,6 +74,7 @@ struct IL_CAPABILITY("loop") il_loop {
     struct { /* the holder only */
         struct timers timers;
         struct job_queue ready;
+        uint64_t batch; /* grows whenever somebody begins to run what is ready */
         struct il_list guests;
         struct epoll_event events[LOOP_EVENTS_MAX];
         int event_index, event_count;

@@ -294,6 +294,9 @@ static bool callback_come_back(struct rt_thread *thread)
     if (!loop_claim(thread->loop, thread->is_spare)) {
         return false;
     }
+    il_assert_on_loop(thread->loop);
+    thread->loop->held.user_task = NULL; /* others have run meanwhile, and may be gone */
+    thread->loop->held.user_function = NULL;
     if (thread->is_spare) {
         crew_count_away(&rt_spares, -1);
     }
