@@ -69,15 +69,13 @@ static void actor_main(void *arg)
 static enum il_code actor_init(struct actor *actor, enum il_runtime_kind kind,
                                unsigned worker_count, struct il_error *err)
 {
-    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime_options options;
     struct world *world = actor->world;
     enum il_code code;
 
     actor->kind = kind;
-    options.kind = kind;
-    options.name = actor->name;
+    world_runtime_options(world, actor->name, kind, &options);
     options.worker_count = worker_count;
-    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
     actor->has_order = stage_event_new();
     actor->is_done = stage_event_new();
     actor->is_driving = stage_event_new();

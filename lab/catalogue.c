@@ -5,8 +5,19 @@
 #include "lab/catalogue.h"
 
 static const struct cause *const causes[] = {
-    &cause_parked, &cause_parked_between, &cause_dropped_idle, &cause_dropped_in_flight,
-    &cause_busy,   &cause_handed_over,    &cause_leftovers,    &cause_dropped_mid_body,
+    &cause_parked,
+    &cause_parked_between,
+    &cause_dropped_idle,
+    &cause_dropped_in_flight,
+    &cause_busy,
+    &cause_busy_hand_over,
+    &cause_busy_sibling,
+    &cause_busy_sibling_hand_over,
+    &cause_all_workers_busy,
+    &cause_all_workers_busy_hand_over,
+    &cause_handed_over,
+    &cause_leftovers,
+    &cause_dropped_mid_body,
     &cause_seed,
 };
 
@@ -31,6 +42,31 @@ static const struct solution *const solutions[COLUMN_COUNT] = {
 #define SHARES_NOTHING                                                                             \
     {                                                                                              \
         LAB_OK, "B has a client and connections of its own; A's are nothing to it"                 \
+    }
+
+/* Why one worker of several is enough to stop requests, and why not. */
+#define SIBLING_STUCK                                                                              \
+    {                                                                                              \
+        LAB_STARVED, "The free worker gives the request to the loop that drives the connection, "  \
+                     "and that loop's worker is stuck; it is idle itself"                          \
+    }
+#define OWNERS_SIBLING_STUCK                                                                       \
+    {                                                                                              \
+        LAB_STARVED, "The connection, if not the request itself, is with the worker of the owner " \
+                     "that is stuck; the other one is idle"                                        \
+    }
+#define SPARE_RUNS_SIBLING                                                                         \
+    {                                                                                              \
+        LAB_OK, "A spare thread drives the loop of the stuck worker, and with it the connection"   \
+    }
+#define SPARE_RUNS_OWNER                                                                           \
+    {                                                                                              \
+        LAB_OK, "A spare thread drives the owner's loop while its own thread is stuck"             \
+    }
+#define NOBODY_LEFT_IN_A                                                                           \
+    {                                                                                              \
+        LAB_STARVED, "Nobody is left in A who could read the answer that has come; B's request "   \
+                     "is answered, over a connection of its own"                                   \
     }
 
 static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = {
@@ -84,6 +120,52 @@ static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = 
       [CHANNEL] = { LAB_STARVED, "The actor's runtime is the one that is stuck: the request lies "
                                  "in the queue" },
       [INTERLOOP] = { LAB_OK, "B takes the idle connection from A's loop without A's help" } },
+    { /* busy+hand-over */
+      [SHARED] = { LAB_OK, "A spare thread drives A's loop, and with it the connection that B's "
+                           "request needs, while A's thread is stuck" },
+      [SINGLE] = SPARE_RUNS_OWNER,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = SPARE_RUNS_OWNER,
+      [CHANNEL] = SPARE_RUNS_OWNER,
+      [INTERLOOP] = { LAB_OK, "B takes the idle connection from A's loop, whoever drives that" } },
+    { /* busy-sibling */
+      [SHARED] = SIBLING_STUCK,
+      [SINGLE] = OWNERS_SIBLING_STUCK,
+      [PER_RUNTIME] = SIBLING_STUCK,
+      [FACTORY] = SIBLING_STUCK,
+      [PROXY] = OWNERS_SIBLING_STUCK,
+      [CHANNEL] = OWNERS_SIBLING_STUCK,
+      [INTERLOOP] = { LAB_OK, "The loop of the free worker takes the idle connection from that of "
+                              "the stuck one, as it would from another runtime's" } },
+    { /* busy-sibling+hand-over */
+      [SHARED] = SPARE_RUNS_SIBLING,
+      [SINGLE] = SPARE_RUNS_OWNER,
+      [PER_RUNTIME] = SPARE_RUNS_SIBLING,
+      [FACTORY] = SPARE_RUNS_SIBLING,
+      [PROXY] = SPARE_RUNS_OWNER,
+      [CHANNEL] = SPARE_RUNS_OWNER,
+      [INTERLOOP] = { LAB_OK, "The loop of the free worker takes the idle connection from that of "
+                              "the stuck one, whoever drives it" } },
+    { /* all-workers-busy */
+      [SHARED] = { LAB_STARVED, "Nobody is left in A who could read the answer that has come; and "
+                                "B's request is given to a connection that A drives" },
+      [SINGLE] = { LAB_STARVED, "The runtime that everybody uses has no worker left" },
+      [PER_RUNTIME] = NOBODY_LEFT_IN_A,
+      [FACTORY] = NOBODY_LEFT_IN_A,
+      [PROXY] = { LAB_STARVED, "The owner has no worker left: the requests lie with it" },
+      [CHANNEL] = { LAB_STARVED, "The owner has no worker left: neither the actor nor what it has "
+                                 "begun gets on" },
+      [INTERLOOP] = { LAB_OK, "Hand-over is on unless it is switched off: spare threads drive A's "
+                              "loops. B's request needs none of them" } },
+    { /* all-workers-busy+hand-over */
+      [SHARED] = { LAB_OK, "Spare threads drive A's loops: tasks, timers, connections go on" },
+      [SINGLE] = SPARE_RUNS_OWNER,
+      [PER_RUNTIME] = { LAB_OK, "Spare threads drive A's loops; B has a client of its own" },
+      [FACTORY] = { LAB_OK, "Spare threads drive A's loops; B has a client of its own" },
+      [PROXY] = SPARE_RUNS_OWNER,
+      [CHANNEL] = SPARE_RUNS_OWNER,
+      [INTERLOOP] = { LAB_OK, "Spare threads drive A's loops; B's request needs none of them" } },
     { /* handed-over */
       [SHARED] = { LAB_HUNG, "The pool assigns A's connection to B's waiter; A's loop drives it, "
                              "and is parked" },

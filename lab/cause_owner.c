@@ -1,10 +1,9 @@
-/* cause_owner.c: what happens to the runtime that opened the connection: it is parked, dropped, or
- * stuck. Four short causes: parked, dropped-idle, dropped-in-flight, busy.
+/* cause_owner.c: what happens to the runtime that opened the connection: it is parked, or dropped.
+ * Three short causes: parked, dropped-idle, dropped-in-flight. What happens when it is stuck, tells
+ * cause_busy.c.
  *
  * Owns: nothing. Threads: as lab/world.h says. */
 #include "lab/catalogue.h"
-
-#define BUSY_MS_MAX (15 * 60000) /* user code that nobody makes return comes back by itself */
 
 static struct actor *actor_a(struct world *world)
 {
@@ -85,62 +84,4 @@ const struct cause cause_dropped_in_flight = {
         "runtime B sends a POST, which nobody may send twice; it reaches the server. Before the "
         "server answers, A is dropped.",
     .run = dropped_in_flight_run,
-};
-
-/* ---- busy ---- */
-
-struct busy {
-    struct world *world;
-    struct stage_event *is_stuck;
-};
-
-static void busy_block(void *arg)
-{
-    struct busy *busy = arg;
-
-    world_note(busy->world, "user code blocks this thread");
-    stage_event_set(busy->is_stuck);
-    (void)stage_user_code_blocking_its_thread(busy->world->relent, BUSY_MS_MAX);
-    world_note(busy->world, "user code returns");
-}
-
-static void busy_run(struct world *world)
-{
-    struct busy busy = { .world = world, .is_stuck = stage_event_new() };
-    struct actor *a = actor_a(world);
-    struct actor *b = actor_b(world);
-    struct il_task *stuck = NULL;
-    struct il_error err = { 0 };
-
-    world_need(world, busy.is_stuck != NULL, "make an event: out of memory");
-    world_fetch(world, a, 1);
-    actor_drive(a); /* so that it goes on when the user code has returned */
-    if (!world_is_failed(world)) {
-        struct il_runtime *owner = world->solution->io_runtime(world, a);
-
-        if (il_spawn(owner, "blocks", busy_block, &busy, &stuck, &err) != IL_OK) {
-            world_fail(world, "block runtime '%s': %.150s", il_runtime_name(owner), err.message);
-        }
-        world_need(world, world_is_failed(world) || stage_event_wait(busy.is_stuck, WORLD_STEP_MS),
-                   "block the runtime that does the I/O for A");
-    }
-    judged_run(world_ask(world, b, &(struct ask){ 0 }));
-    stage_event_set(world->relent);
-    if (stuck != NULL && il_task_join(stuck, il_deadline_in_ms(WORLD_STEP_MS), &err) != IL_OK) {
-        world_fail(world, "the blocking task does not end: %.150s", err.message);
-    }
-    (void)il_task_unref(stuck);
-    actor_park(a);
-    stage_event_free(busy.is_stuck);
-}
-
-const struct cause cause_busy = {
-    .name = "busy",
-    .summary = "the only worker of the runtime that does A's I/O is stuck in blocking user code",
-    .story =
-        "Runtime A has an idle connection to the server. Then user code blocks the only thread "
-        "of the runtime that does the I/O for A: A itself, or, under single-runtime, proxy and "
-        "channel, the runtime that does it for everybody. Now a task of runtime B sends a "
-        "request to the same server.",
-    .run = busy_run,
 };

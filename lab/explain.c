@@ -18,7 +18,9 @@ static const char help_text[] =
     "\n"
     "Plays one cause of a hanging request and tells it step by step: what happens in which "
     "runtime\n"
-    "and thread, which chain of waits comes about, and what each solution changes.\n"
+    "and thread, which chain of waits comes about, and what each solution changes. Of a cause "
+    "that\n"
+    "is there with hand-over too, both are played.\n"
     "\n"
     "  --list      the causes\n"
     "  -h, --help  this text\n"
@@ -64,24 +66,36 @@ static void on_progress(void *arg, const struct cell *cell, size_t cell_index, s
                         unsigned run, const struct timeline *timeline)
 {
     const struct show *show = arg;
+    size_t column_count = catalogue_solution_count();
 
     (void)cell_count;
     (void)run;
-    if (timeline != NULL && cell_index == 0) {
+    if (timeline == NULL) {
+        return;
+    }
+    if (cell_index == 0) {
         tell_shared(show, cell, timeline);
-    } else if (timeline != NULL && cell_index + 1 == cell_count) {
+    } else if (cell_index + 1 == column_count) {
         title(show, "The same with the default client (solution `interloop`)");
+        show_timeline(show, timeline);
+    } else if (cell_index == column_count) {
+        title(show, "The same with one shared client, and hand-over switched on");
         show_timeline(show, timeline);
     }
 }
 
 static void tell_solutions(const struct show *show, const struct matrix *matrix)
 {
-    title(show, "What each solution changes");
+    size_t column_count = catalogue_solution_count();
+
     for (size_t i = 0; i < matrix->cell_count; i++) {
         const struct cell *cell = &matrix->cells[i];
         const struct expectation *expectation = catalogue_expectation(cell->cause, cell->solution);
 
+        if (i % column_count == 0) {
+            title(show,
+                  i == 0 ? "What each solution changes" : "What hand-over changes in each of them");
+        }
         fprintf(show->out, "  %-15s ", catalogue_solution(cell->solution)->name);
         show_verdict(show, cell->verdict, cell->is_as_expected ? "" : "!", 0);
         fputc('\n', show->out);
@@ -111,6 +125,9 @@ static int explain(size_t cause)
     int status;
 
     has_cause[cause] = true;
+    if (catalogue_cause(cause)->with_hand_over != NULL) {
+        has_cause[catalogue_find_cause(catalogue_cause(cause)->with_hand_over->name)] = true;
+    }
     memset(has_solution, 1, sizeof(has_solution));
     title(&show, catalogue_cause(cause)->name);
     show_paragraph(&show, 2, catalogue_cause(cause)->story);
@@ -146,7 +163,7 @@ int explain_main(int argc, char **argv)
     }
     if (wants_list) {
         for (size_t i = 0; i < catalogue_cause_count(); i++) {
-            printf("%-18s %s\n", catalogue_cause(i)->name, catalogue_cause(i)->summary);
+            printf("%-26s %s\n", catalogue_cause(i)->name, catalogue_cause(i)->summary);
         }
         return 0;
     }

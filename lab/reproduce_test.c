@@ -91,6 +91,28 @@ TEST_WITH_TIMEOUT(shared_client_hangs_when_parked_and_starves_when_busy_each_tim
     matrix_deinit(&matrix);
 }
 
+TEST_WITH_TIMEOUT(hand_over_makes_every_solution_ok_however_many_workers_are_stuck, 180)
+{
+    static const char *const off[] = { "busy-sibling", "all-workers-busy", NULL };
+    static const char *const on[] = { "busy+hand-over", "busy-sibling+hand-over",
+                                      "all-workers-busy+hand-over", NULL };
+    struct matrix matrix;
+
+    play_matrix(off, "per-runtime", 1, &matrix);
+    for (size_t i = 0; i < matrix.cell_count; i++) {
+        CHECK_EQ(matrix.cells[i].verdict, LAB_STARVED);
+        CHECK(has_link(&matrix.cells[i].runs[0], "loop", "in user code"));
+    }
+    matrix_deinit(&matrix);
+    play_matrix(on, NULL, 1, &matrix);
+    CHECK_EQ(matrix.cell_count, 3 * catalogue_solution_count());
+    for (size_t i = 0; i < matrix.cell_count; i++) {
+        CHECK_EQ(matrix.cells[i].verdict, LAB_OK);
+        CHECK(!matrix.cells[i].is_broken);
+    }
+    matrix_deinit(&matrix);
+}
+
 TEST_WITH_TIMEOUT(default_client_is_ok_under_every_cause, 120)
 {
     struct matrix matrix;
@@ -106,13 +128,24 @@ TEST_WITH_TIMEOUT(default_client_is_ok_under_every_cause, 120)
 
 TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
 {
-    static const char *const causes[] = { "parked",    "parked-between",    "dropped-idle",
-                                          "busy",      "dropped-in-flight", "handed-over",
-                                          "leftovers", "dropped-mid-body",  NULL };
+    static const char *const causes[] = { "parked",
+                                          "parked-between",
+                                          "dropped-idle",
+                                          "dropped-in-flight",
+                                          "busy",
+                                          "busy+hand-over",
+                                          "busy-sibling",
+                                          "busy-sibling+hand-over",
+                                          "all-workers-busy",
+                                          "all-workers-busy+hand-over",
+                                          "handed-over",
+                                          "leftovers",
+                                          "dropped-mid-body",
+                                          NULL };
     struct matrix matrix;
 
     play_matrix(causes, NULL, 1, &matrix);
-    CHECK_EQ(matrix.cell_count, 8 * catalogue_solution_count());
+    CHECK_EQ(matrix.cell_count, (LAB_COUNT(causes) - 1) * catalogue_solution_count());
     CHECK_EQ(matrix_status(&matrix), 0);
     matrix_deinit(&matrix);
 }

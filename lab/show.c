@@ -6,7 +6,7 @@
 #include "lab/show.h"
 
 #define SHOW_COLUMNS     100
-#define SHOW_CAUSE_WIDTH 19
+#define SHOW_CAUSE_WIDTH 27
 #define SHOW_CELL_WIDTH  9 /* "starved!" and a space */
 
 /* ---- colour and words ---- */
@@ -295,7 +295,7 @@ void show_list(const struct show *show)
     put_bold(show, "Causes");
     fputs(" (rows)\n", show->out);
     for (size_t i = 0; i < catalogue_cause_count(); i++) {
-        fprintf(show->out, "  %-18s %s\n", catalogue_cause(i)->name, catalogue_cause(i)->summary);
+        fprintf(show->out, "  %-26s %s\n", catalogue_cause(i)->name, catalogue_cause(i)->summary);
     }
     fputc('\n', show->out);
     put_bold(show, "Solutions");
@@ -313,7 +313,12 @@ void show_list(const struct show *show)
         "stops driving its runtime, or drops it. Runtime B is the one whose requests are "
         "judged.");
     show_paragraph(show, 2,
-                   "`busy` blocks the runtime that does the I/O for A: A itself, or, where a "
-                   "solution has a runtime that does it for everybody, that one. Such runtimes are "
-                   "never parked or dropped: keeping one alive is what those solutions are about.");
+                   "`busy` and its kin block the runtime that does the I/O for A: A itself, or, "
+                   "where a solution has a runtime that does it for everybody, that one. Such "
+                   "runtimes are never parked or dropped: keeping one alive is what those "
+                   "solutions are about.");
+    show_paragraph(show, 2,
+                   "Hand-over is switched off, as in the worlds that do not have it, but for the "
+                   "rows NAME+hand-over, where it is on in every runtime, and for the column "
+                   "`interloop`, which has the library's defaults throughout.");
 }

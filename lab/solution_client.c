@@ -57,6 +57,7 @@ const struct solution solution_interloop = {
     .summary = "one client for everybody, each connection driven by whoever waits for it",
     .driver = IL_DRIVER_CALLER,
     .is_plain = true,
+    .has_defaults = true,
     .open = client_open,
     .close = client_close,
     .send = client_send,

@@ -1,7 +1,7 @@
 /* solution_owner.c: one runtime does the I/O for everybody: it is the only one that everybody uses
  * (`single-runtime`), or requests are handed to it (`proxy`), or put into the queue of an actor on
- * it (`channel`). It has one worker, lives as long as the world, and is never parked or dropped;
- * but when it is busy, everybody waits.
+ * it (`channel`). It has one worker or as many as the cause wants, lives as long as the world, and
+ * is never parked or dropped; but when it is busy, everybody waits.
  *
  * Owns: that runtime, and what runs on it. Threads: as lab/world.h says. */
 #include <stdlib.h>
@@ -9,8 +9,12 @@
 #include "interloop/share.h"
 #include "lab/catalogue.h"
 
-#define OWNER_WORKERS 1
 #define OWNER_STOP_MS 2000 /* for what the service still has to do at its end: nothing */
+
+static unsigned owner_workers(const struct world *world)
+{
+    return world->cause->io_workers > 0 ? world->cause->io_workers : 1;
+}
 
 /* ---- single-runtime ---- */
 
@@ -22,8 +26,8 @@ static enum il_code single_open(struct world *world, struct il_error *err)
     enum il_code code;
 
     world_client_options(world, NULL, &client_options);
-    options.worker_count = OWNER_WORKERS;
-    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
+    options.worker_count = owner_workers(world);
+    options.hand_over_after_ms = world_hand_over_ms(world);
     options.client = &client_options;
     code = il_single_new(&options, &single, err);
     if (code == IL_OK) {
@@ -80,9 +84,9 @@ static struct il_runtime *owner_io_runtime(struct world *world, struct actor *ac
     return owner->runtime;
 }
 
-static enum il_code owner_new(struct owner **ret_owner, struct il_error *err)
+static enum il_code owner_new(struct world *world, struct owner **ret_owner, struct il_error *err)
 {
-    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime_options options;
     struct owner *owner = calloc(1, sizeof(*owner));
     enum il_code code;
 
@@ -90,9 +94,8 @@ static enum il_code owner_new(struct owner **ret_owner, struct il_error *err)
         *err = (struct il_error){ .code = IL_ENOMEM, .message = "out of memory" };
         return IL_ENOMEM;
     }
-    options.name = "owner";
-    options.worker_count = OWNER_WORKERS;
-    options.hand_over_after_ms = IL_FOREVER; /* as other runtimes are: who is stuck, is stuck */
+    world_runtime_options(world, "owner", IL_RUNTIME_MULTI_THREAD, &options);
+    options.worker_count = owner_workers(world);
     code = il_runtime_new(&options, &owner->runtime, err);
     if (code != IL_OK) {
         free(owner);
@@ -130,7 +133,7 @@ static enum il_code proxy_open(struct world *world, struct il_error *err)
     struct il_proxy_options options = IL_PROXY_OPTIONS_INIT;
     struct il_client_options client_options;
     struct owner *owner;
-    enum il_code code = owner_new(&owner, err);
+    enum il_code code = owner_new(world, &owner, err);
 
     if (code != IL_OK) {
         return code;
@@ -175,7 +178,7 @@ static enum il_code channel_open(struct world *world, struct il_error *err)
     struct il_service_options options = IL_SERVICE_OPTIONS_INIT;
     struct il_client_options client_options;
     struct owner *owner;
-    enum il_code code = owner_new(&owner, err);
+    enum il_code code = owner_new(world, &owner, err);
 
     if (code != IL_OK) {
         return code;

@@ -112,6 +112,23 @@ void world_client_options(const struct world *world, const char *name,
     ret_options->idle_per_host_max = world->cause->idle_per_host_max;
 }
 
+uint64_t world_hand_over_ms(const struct world *world)
+{
+    bool hands_over = world->cause->hands_over || world->solution->has_defaults;
+
+    return hands_over ? 0 : IL_FOREVER; /* 0: the library's default */
+}
+
+void world_runtime_options(const struct world *world, const char *name, enum il_runtime_kind kind,
+                           struct il_runtime_options *ret_options)
+{
+    *ret_options = (struct il_runtime_options)IL_RUNTIME_OPTIONS_INIT;
+    ret_options->name = name;
+    ret_options->kind = kind;
+    ret_options->hand_over_after_ms = world_hand_over_ms(world);
+    ret_options->rescue = world->cause->hands_over && kind == IL_RUNTIME_CURRENT_THREAD;
+}
+
 /* ---- set-up requests ---- */
 
 static void fetch_one(void *arg)

@@ -44,8 +44,11 @@ struct cause {
     const char *story;          /* a paragraph for `explain` */
     uint32_t idle_per_host_max; /* of every client; 0: the client's default */
     uint32_t answering_max;     /* of the server; 0: no limit */
-    bool has_tables;            /* the monitor shows tables of requests and connections */
-    bool is_unjudged;           /* it judges for itself: no monitor, no judged requests */
+    unsigned io_workers;        /* of a runtime that does the I/O for everybody; 0: one */
+    bool hands_over;            /* every runtime does, also one that moves in il_block_on only */
+    const struct cause *with_hand_over; /* the same, with hands_over; NULL: there is none */
+    bool has_tables;                    /* the monitor shows tables of requests and connections */
+    bool is_unjudged;                   /* it judges for itself: no monitor, no judged requests */
     void (*run)(struct world *world);
 };
 
@@ -55,6 +58,7 @@ struct solution {
     enum il_driver driver; /* of every client in it */
     bool is_whole;         /* it brings responses whole, also when they were to be streamed */
     bool is_plain;         /* nothing but clients, which may be used from anywhere as they are */
+    bool has_defaults;     /* of runtimes, too; else they hand over only if the cause wants it */
 
     /* Make what it needs in world->solution_state. Main thread, before there are actors. */
     enum il_code (*open)(struct world *world, struct il_error *err);
@@ -250,6 +254,13 @@ const char *world_scheme(const struct world *world);
 /* Fill a client's options as the cause and the solution want them. Any thread. */
 void world_client_options(const struct world *world, const char *name,
                           struct il_client_options *ret_options);
+
+/* The same for a runtime's options: how it hands over. Any thread. */
+void world_runtime_options(const struct world *world, const char *name, enum il_runtime_kind kind,
+                           struct il_runtime_options *ret_options);
+
+/* After how long in user code a runtime's loops are handed over. */
+uint64_t world_hand_over_ms(const struct world *world);
 
 /* Set-up: the actor fetches `count` answers at the same time, so that as many connections are open
  * afterwards, and idle; its thread drives it meanwhile, and is parked when this returns. */

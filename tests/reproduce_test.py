@@ -13,8 +13,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 
 EXE = os.path.join(os.environ.get("IL_BUILD", "build"), "interloop")
-CAUSES = ["parked", "parked-between", "dropped-idle", "dropped-in-flight", "busy", "handed-over",
-          "leftovers", "dropped-mid-body", "seed"]
+CAUSES = ["parked", "parked-between", "dropped-idle", "dropped-in-flight", "busy", "busy+hand-over",
+          "busy-sibling", "busy-sibling+hand-over", "all-workers-busy", "all-workers-busy+hand-over",
+          "handed-over", "leftovers", "dropped-mid-body", "seed"]
 SOLUTIONS = ["shared", "single-runtime", "per-runtime", "factory", "proxy", "channel", "interloop"]
 CHECKS = []
 
@@ -113,7 +114,7 @@ def list_names_every_cause_and_solution():
     out = run("reproduce", "--list")
     yield from want("exit status", out.returncode, 0)
     for name in CAUSES + SOLUTIONS:
-        if not re.search(rf"^  {name} ", out.stdout, re.MULTILINE):
+        if not re.search(rf"^  {re.escape(name)} ", out.stdout, re.MULTILINE):
             yield f"{name} is not in the list"
     listed = json.loads(run("reproduce", "--list", "--json").stdout)
     yield from want("causes", [cause["name"] for cause in listed["causes"]], CAUSES)
