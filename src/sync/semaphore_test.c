@@ -233,13 +233,18 @@ static void block_the_thread(void *arg)
 
 TEST(waiter_on_a_loop_that_is_stuck_in_user_code_keeps_no_permit_from_others)
 {
-    struct il_runtime *runtime = check_new_runtime(IL_RUNTIME_MULTI_THREAD, 1);
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_runtime *runtime;
     struct stuck stuck = { .is_inside = false };
     struct holders holders = { .permits = 2 };
     struct il_task *waiting, *blocking;
     struct actor actors[WHERE_COUNT];
     enum il_code code = IL_EINVAL;
 
+    options.worker_count = 1;
+    options.hand_over_after_ms =
+        IL_FOREVER; /* else a spare thread lets the waiter have its permit */
+    CHECK_OK(il_runtime_new(&options, &runtime, &err));
     set_up(0);
     CHECK_OK(il_spawn(runtime, NULL, take_one, &code, &waiting, &err));
     CHECK_COMES(stats().waiters == 1);
