@@ -317,6 +317,9 @@ static void judge_socket(struct look *look, uint32_t index)
         return;
     }
     if (socket_stands_unread(look, socket)) {
+        if (look->starved_count > 0) {
+            return; /* whoever should read it may only be waiting for a CPU */
+        }
         judge_unread(look, index);
     }
     if (socket->is_named) {

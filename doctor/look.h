@@ -100,9 +100,11 @@ struct seen_thread {
     uint64_t still_since_ns; /* ...between which it was never given a CPU; 0 when not known */
     uint64_t cpu_ns_first, cpu_ns_last; /* CPU time; 0 when it could not be read */
     uint64_t turns_last;                /* times it was given a CPU */
+    uint64_t sleep_count_first;         /* times it had gone to sleep when it was first seen */
     bool stood_in_wait; /* in the same wait for nearly the whole window, or for long */
     bool stood_still;   /* never given a CPU for as long */
     bool is_gone;       /* ended while we looked */
+    bool is_starved;    /* at the end: ready to run, and not given a CPU for a while */
 
     enum runtime_kind runtime;
     enum thread_role role;
@@ -301,6 +303,7 @@ struct look {
     uint64_t stopped_ns;  /* how long threads were stopped for them, added up */
     uint64_t stopped_longest_ns;
     enum runtime_kind runtime; /* the main one, as far as files and names tell */
+    uint32_t starved_count;    /* threads that are starved */
     uint32_t epoll_sleepers;   /* without can_syscall: threads seen in some epoll_wait */
 
     uint32_t finding_count;

@@ -17,6 +17,8 @@
 #include "doctor/sets.h"
 #include "doctor/waits.h"
 
+#define PROCFS_STARVED_NS 100000000u /* ready to run for so long: the machine is overloaded */
+
 ssize_t procfs_read_file(const char *path, char *ret_text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -325,6 +327,15 @@ bool procfs_read_watches(struct look *look, struct seen_set *set)
 
 /* ---- threads ---- */
 
+/* How often the thread has gone to sleep, from the text of its status. */
+static uint64_t parse_sleeps(const char *status)
+{
+    static const char name[] = "\nvoluntary_ctxt_switches:";
+    const char *line = strstr(status, name);
+
+    return line == NULL ? 0 : strtoull(line + sizeof(name) - 1, NULL, 10);
+}
+
 static void read_thread_names(struct look *look, struct seen_thread *thread)
 {
     char path[96], text[4096];
@@ -337,8 +348,11 @@ static void read_thread_names(struct look *look, struct seen_thread *thread)
     }
     /* Mutexes hold the tid as the target's own pid namespace counts: the last of NSpid. */
     snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
-    if (procfs_read_file(path, text, sizeof(text)) > 0 &&
-        (line = strstr(text, "\nNSpid:")) != NULL) {
+    if (procfs_read_file(path, text, sizeof(text)) <= 0) {
+        return;
+    }
+    thread->sleep_count_first = parse_sleeps(text);
+    if ((line = strstr(text, "\nNSpid:")) != NULL) {
         const char *at = line + 7;
         char *end;
 
@@ -484,6 +498,36 @@ void procfs_look_at_threads(struct look *look)
         look_at_thread(look, thread);
     }
     closedir(directory);
+}
+
+/* It computes without end: it has used a CPU while we looked, and has never gone to sleep. */
+static bool is_spinning(const struct look *look, const struct seen_thread *thread)
+{
+    char path[96], text[4096];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
+    return thread->cpu_ns_last > thread->cpu_ns_first &&
+           procfs_read_file(path, text, sizeof(text)) > 0 &&
+           parse_sleeps(text) == thread->sleep_count_first;
+}
+
+/* A look takes a thread that has not run for asleep. Whether it was woken since, and waits for a
+ * CPU, only its state tells; one that sleeps at the end, and has not run, has slept all along. */
+void procfs_find_starved(struct look *look)
+{
+    look->starved_count = 0;
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        struct seen_thread *thread = &look->threads[i];
+
+        thread->is_starved = false;
+        if (thread->is_gone || thread->still_since_ns == 0 ||
+            look_now_ns() - thread->still_since_ns < PROCFS_STARVED_NS) {
+            continue;
+        }
+        read_state(look, thread);
+        thread->is_starved = thread->state == 'R' && !is_spinning(look, thread);
+        look->starved_count += thread->is_starved;
+    }
 }
 
 /* ---- mapped files ---- */

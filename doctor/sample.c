@@ -21,8 +21,9 @@
 #define SAMPLE_PAUSE_SPREAD_NS 30000000u
 #define SAMPLE_LONG_NS         900000000u
 #define SAMPLE_LOOKS_MIN       10
-#define SAMPLE_PATIENCE        5 /* times the duration, on a machine too busy for enough looks */
-#define SAMPLE_SOCKET_DUMPS    4 /* besides the first and the last */
+#define SAMPLE_PATIENCE        5   /* times the duration, on a machine too busy for enough looks */
+#define SAMPLE_SOCKET_DUMPS    4   /* besides the first and the last */
+#define SAMPLE_SOCKETS_MANY    500 /* from here on one dump in between must do */
 
 struct sampler {
     struct look *look;
@@ -104,22 +105,31 @@ static bool lasted(const struct look *look, uint64_t since_ns)
     return look->ended_ns - since_ns >= il_min_u64(window_ns / 10 * 9, SAMPLE_LONG_NS);
 }
 
+/* On an overloaded machine few looks come about, and threads of the target that would act get no
+ * CPU: then wait for better times. */
+static bool has_seen_enough(struct look *look)
+{
+    procfs_find_starved(look);
+    return look->look_count >= SAMPLE_LOOKS_MIN && look->starved_count == 0;
+}
+
 static void judge_stillness(struct look *look)
 {
     for (uint32_t i = 0; i < look->thread_count; i++) {
         struct seen_thread *thread = &look->threads[i];
 
-        thread->stood_in_wait = !thread->is_gone && thread->wait.kind != WAIT_RUNNING &&
+        thread->stood_in_wait = !thread->is_gone && !thread->is_starved &&
+                                thread->wait.kind != WAIT_RUNNING &&
                                 lasted(look, thread->wait_since_ns);
-        thread->stood_still =
-            !thread->is_gone && thread->still_since_ns != 0 && lasted(look, thread->still_since_ns);
+        thread->stood_still = !thread->is_gone && !thread->is_starved &&
+                              thread->still_since_ns != 0 && lasted(look, thread->still_since_ns);
     }
 }
 
 enum il_code sample_process(struct look *look, struct il_error *err)
 {
     struct sampler sampler = { .look = look, .random = look_now_ns() ^ (uint64_t)look->pid };
-    uint64_t dump_every_ns = look->options.duration_ms * 1000000u / (SAMPLE_SOCKET_DUMPS + 1);
+    uint64_t dump_every_ns;
     enum il_code code = procfs_open(look, err);
 
     if (code != IL_OK || (code = procfs_read_fds(look, err)) != IL_OK) {
@@ -127,6 +137,8 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     }
     sets_find(look);
     sockets_find(look);
+    dump_every_ns = look->options.duration_ms * 1000000u /
+                    (look->socket_count < SAMPLE_SOCKETS_MANY ? SAMPLE_SOCKET_DUMPS + 1 : 2);
     look->started_ns = look_now_ns();
     registry_begin(look);
     sockets_look(look);
@@ -143,7 +155,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
                                  look->pid);
         }
         if (begun_ns >= sampler.until_ns &&
-            (look->look_count >= SAMPLE_LOOKS_MIN || begun_ns >= sampler.give_up_ns)) {
+            (has_seen_enough(look) || begun_ns >= sampler.give_up_ns)) {
             break;
         }
         if (begun_ns >= sampler.next_dump_ns) {
@@ -157,6 +169,14 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     waits_read_mutexes(look);
     registry_end(look);
     look->ended_ns = look_now_ns();
+    procfs_find_starved(look);
+    if (look->starved_count > 0) {
+        look_limit(look,
+                   "the machine is overloaded: %u threads of the process are ready to run and have "
+                   "not been given a CPU lately, so nothing was concluded from what lies "
+                   "uncollected; look again (--duration)",
+                   look->starved_count);
+    }
     judge_stillness(look);
     return IL_OK;
 }

@@ -276,8 +276,10 @@ static int compare_findings(const void *a, const void *b)
 void verdict_conclude(struct look *look)
 {
     judge_locks(look);
-    judge_sets(look);
-    judge_contexts(look);
+    if (look->starved_count == 0) { /* else whoever should collect may only be waiting for a CPU */
+        judge_sets(look);
+        judge_contexts(look);
+    }
     judge_pools(look);
     judge_resolver(look);
     judge_sockets(look);

@@ -320,3 +320,76 @@ TEST(more_findings_than_the_report_holds_are_counted)
     CHECK_EQ(look.finding_dropped, 5);
     look_deinit(&look);
 }
+
+/* ---- what a machine without a free CPU hides ---- */
+
+TEST(nothing_is_concluded_from_unread_bytes_while_a_thread_gets_no_cpu)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    make_ready(&scene);
+    make_unread(&scene, 40);
+    scene.threads[0].is_starved = true;
+    scene.look.starved_count = 1;
+    CHECK_EQ(conclude(&scene), VERDICT_HEALTHY);
+}
+
+TEST(what_others_owe_is_said_also_while_a_thread_gets_no_cpu)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    scene.sockets[0].last.last_sent_ms = 5000; /* a request long after the last answer */
+    scene.look.starved_count = 1;
+    CHECK_EQ(conclude(&scene), VERDICT_PEER);
+}
+
+/* ---- GLib ---- */
+
+static void make_glib(struct scene *scene, struct seen_fd *wakeup)
+{
+    make_unread(scene, 40);
+    scene->sockets[0].set = LOOK_SETS_MAX;
+    scene->sockets[0].set_count = 0;
+    scene->sockets[0].last.last_received_ms = 5000;
+    scene->look.set_count = 0;
+    scene->look.runtime = RUNTIME_GLIB;
+    scene->look.can_memory = true;
+    *wakeup = (struct seen_fd){ .fd = 4, .kind = FD_EVENTFD };
+    scene->look.fds = wakeup;
+    scene->look.fd_count = 1;
+}
+
+TEST(an_unread_socket_belongs_to_the_main_context_that_nobody_iterates)
+{
+    struct seen_fd wakeup;
+    struct scene scene;
+
+    scene_init(&scene);
+    make_glib(&scene, &wakeup);
+    CHECK_EQ(conclude(&scene), VERDICT_PARKED_OWNER);
+}
+
+TEST(an_unread_socket_is_watched_by_nobody_where_every_main_context_is_iterated)
+{
+    struct seen_fd wakeup;
+    struct scene scene;
+
+    scene_init(&scene);
+    make_glib(&scene, &wakeup);
+    wakeup.poll_count = 40;
+    CHECK_EQ(conclude(&scene), VERDICT_NOBODY_WATCHES);
+}
+
+TEST(a_main_context_is_busy_while_its_thread_is_in_a_callback)
+{
+    struct seen_fd wakeup;
+    struct scene scene;
+
+    scene_init(&scene);
+    make_glib(&scene, &wakeup);
+    scene.threads[0].runtime = RUNTIME_GLIB;
+    scene.threads[0].role = ROLE_IN_CALLBACK;
+    CHECK_EQ(conclude(&scene), VERDICT_BUSY_OWNER);
+}

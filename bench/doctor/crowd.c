@@ -1,11 +1,12 @@
 /* crowd.c: a process of a chosen size for the doctor to look at, which counts what it gets done.
  *
- *     doctor-crowd SOCKETS THREADS [SECONDS]
+ *     doctor-crowd SOCKETS THREADS [SECONDS [REPORT_MS]]
  *
  * SOCKETS client connections, all idle but 8 that exchange requests without pause on one loop;
- * THREADS sleep on a condition variable. It prints "ready PID EPOLL_FD", then every 500 ms one line
- * "done N US": the exchanges since the last line, and the CPU time the loop's thread used for them.
- * The other ends are in a process of their own. It ends after SECONDS (60), or with its parent.
+ * THREADS sleep on a condition variable. It prints "ready PID EPOLL_FD", then every REPORT_MS (500)
+ * one line "done N US AT_MS": the exchanges since the last line, the CPU time that the loop's
+ * thread used for them, and when that was (CLOCK_MONOTONIC). The other ends are in a process of
+ * their own. It ends after SECONDS (60), or with its parent.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +27,7 @@
 
 #define CROWD_ACTIVE      8
 #define CROWD_REPORT_MS   500
+#define CROWD_REPORT_MAX  999
 #define CROWD_THREADS_MAX 4000
 #define CROWD_SOCKETS_MAX 60000
 
@@ -161,7 +163,7 @@ static void open_sockets(uint16_t port)
     }
 }
 
-static uint64_t cpu_us(clockid_t clock)
+static uint64_t clock_us(clockid_t clock)
 {
     struct timespec now;
 
@@ -169,7 +171,7 @@ static uint64_t cpu_us(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static void report(pthread_t loop, unsigned seconds)
+static void report(pthread_t loop, unsigned seconds, unsigned every_ms)
 {
     uint64_t last = atomic_load(&exchange_count), last_us;
     clockid_t clock;
@@ -177,17 +179,18 @@ static void report(pthread_t loop, unsigned seconds)
     if (pthread_getcpuclockid(loop, &clock) != 0) {
         die("pthread_getcpuclockid");
     }
-    last_us = cpu_us(clock);
+    last_us = clock_us(clock);
 
-    for (unsigned i = 0; i < seconds * 1000 / CROWD_REPORT_MS; i++) {
-        struct timespec pause = { 0, CROWD_REPORT_MS * 1000000l };
+    for (unsigned i = 0; i < seconds * 1000 / every_ms; i++) {
+        struct timespec pause = { 0, every_ms * 1000000l };
         uint64_t now, now_us;
 
         nanosleep(&pause, NULL);
         now = atomic_load(&exchange_count);
-        now_us = cpu_us(clock);
-        printf("done %llu %llu\n", (unsigned long long)(now - last),
-               (unsigned long long)(now_us - last_us));
+        now_us = clock_us(clock);
+        printf("done %llu %llu %llu\n", (unsigned long long)(now - last),
+               (unsigned long long)(now_us - last_us),
+               (unsigned long long)clock_us(CLOCK_MONOTONIC) / 1000);
         fflush(stdout);
         last = now;
         last_us = now_us;
@@ -197,14 +200,17 @@ static void report(pthread_t loop, unsigned seconds)
 int main(int argc, char **argv)
 {
     unsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
+    unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 60;
+    unsigned report_ms = argc > 4 ? (unsigned)atoi(argv[4]) : CROWD_REPORT_MS;
     struct rlimit files = { 65536, 65536 };
     pthread_t loop;
     uint16_t port;
 
     sockets_wanted = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
-    if (argc < 3 || argc > 4 || sockets_wanted < CROWD_ACTIVE ||
-        sockets_wanted > CROWD_SOCKETS_MAX || threads > CROWD_THREADS_MAX) {
-        fprintf(stderr, "usage: doctor-crowd SOCKETS THREADS [SECONDS]\n");
+    if (argc < 3 || argc > 5 || report_ms == 0 || report_ms > CROWD_REPORT_MAX ||
+        sockets_wanted < CROWD_ACTIVE || sockets_wanted > CROWD_SOCKETS_MAX ||
+        threads > CROWD_THREADS_MAX) {
+        fprintf(stderr, "usage: doctor-crowd SOCKETS THREADS [SECONDS [REPORT_MS]]\n");
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -219,6 +225,6 @@ int main(int argc, char **argv)
     }
     printf("ready %d %d\n", getpid(), epoll_fd);
     fflush(stdout);
-    report(loop, argc == 4 ? (unsigned)atoi(argv[3]) : 60);
+    report(loop, seconds, report_ms);
     return 0;
 }

@@ -282,10 +282,10 @@ void target_wait_full(int fd)
     unsigned still_count = 0;
     int count = 0, before;
 
-    while (still_count < 30) {
+    while (still_count < 50) {
         before = count;
         target_sleep_ms(10);
-        still_count = ioctl(fd, FIONREAD, &count) == 0 && count > 65536 && count == before
+        still_count = ioctl(fd, FIONREAD, &count) == 0 && count > 16384 && count == before
                           ? still_count + 1
                           : 0;
     }

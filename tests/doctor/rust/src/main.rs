@@ -29,6 +29,15 @@ fn ready() {
     println!("ready {}", std::process::id());
 }
 
+/// Wait until the server at `url` has closed a connection of ours, and we have not.
+fn wait_closed(url: &str) {
+    let port: u16 = url.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let wanted = format!(":{:04X} 08 ", port); // 08: CLOSE_WAIT
+    while !std::fs::read_to_string("/proc/self/net/tcp").unwrap().contains(&wanted) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Start `future` on another runtime and go on.
 fn spawn_on(runtime: &Runtime, future: impl Future<Output = ()> + Send + 'static) {
     runtime.spawn(future);
@@ -90,7 +99,7 @@ fn idle_closed(url: String) {
     let client = client();
     let first = current_thread();
     first.block_on(get(&client, &url));
-    std::thread::sleep(Duration::from_millis(500));
+    wait_closed(&url);
     ready();
     std::thread::sleep(FOR_EVER);
     drop((first, client));
