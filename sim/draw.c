@@ -8,6 +8,9 @@
  * Threads: the world's and simulated ones. */
 #include "sim/inside.h"
 
+#define ROOM_BYTES         (256 << 10)
+#define WINDOW_NS_PER_BYTE 100
+
 /* SplitMix64: every state is as good as any other, so a seed is used as it is. */
 uint64_t stream_next(struct sim_stream *stream)
 {
@@ -61,7 +64,10 @@ static void weights_draw(struct sim_stream *stream, uint32_t faults, struct sim_
     weights->door_ns = stream_scale(stream, 50, 3200);
     weights->latency_ns = stream_scale(stream, 5000, 40 * SIM_NS_PER_MS);
     weights->jitter_ns = stream_below(stream, weights->latency_ns);
-    weights->room_bytes = stream_scale(stream, 512, 256 << 10);
+    weights->room_bytes = stream_scale(stream, 512, ROOM_BYTES);
+    /* not so small that a slow network makes a body late */
+    weights->window_bytes = il_max_u64(stream_scale(stream, 16 << 10, ROOM_BYTES),
+                                       weights->latency_ns / WINDOW_NS_PER_BYTE);
 }
 
 void draw_begin(void)
@@ -73,7 +79,8 @@ void draw_begin(void)
     }
     weights_draw(&sim.streams[SIM_FOR_WEIGHTS], sim.options.faults, &sim.weights);
     if (sim.weights.faults[SIM_FAULT_NARROW] == 0) {
-        sim.weights.room_bytes = 256 << 10;
+        sim.weights.room_bytes = ROOM_BYTES;
+        sim.weights.window_bytes = ROOM_BYTES;
     }
 }
 

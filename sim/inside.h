@@ -48,7 +48,8 @@ struct sim_weights {
     uint64_t door_ns;     /* what passing a door costs */
     uint64_t latency_ns;  /* one way */
     uint64_t jitter_ns;
-    uint64_t room_bytes; /* of a socket's sending side */
+    uint64_t window_bytes; /* of its receiving side */
+    uint64_t room_bytes;   /* of a socket's sending side */
 };
 
 uint64_t stream_next(struct sim_stream *stream);
@@ -225,6 +226,7 @@ void socket_on_room(struct sim_socket *socket, size_t size);
 void link_open(struct sim_socket *socket, uint16_t port);
 void link_from_client(struct sim_link *link, const struct iovec *parts, int part_count,
                       size_t size);
+void link_on_read(struct sim_link *link, size_t size);
 void link_client_close(struct sim_link *link, bool is_reset);
 void links_calm(uint32_t faults);
 void links_end(void);

@@ -40,6 +40,7 @@ struct segment {
     struct sim_link *link;
     enum segment_kind kind;
     uint64_t again_ns; /* of a SYN that nobody takes */
+    bool is_held;      /* the client's window is full */
     size_t size;
     char bytes[];
 };
@@ -55,6 +56,9 @@ struct sim_link {
     uint64_t latency_ns;
     uint64_t last_there_ns, last_back_ns; /* when the last segment arrives */
     struct sim_timer give_up;
+    uint64_t window;     /* so much may be on its way to the client and unread there */
+    uint64_t in_window;  /* is */
+    unsigned held_count; /* segments */
     bool is_lost;
     bool has_client_ended; /* the service knows */
     bool is_finished;      /* the service sends nothing more */
@@ -141,7 +145,7 @@ static bool is_back(enum segment_kind kind)
     return kind == SEGMENT_SYN_ACK || kind == SEGMENT_REFUSED || kind >= SEGMENT_BYTES;
 }
 
-static void segment_send(struct segment *segment)
+static void segment_transmit(struct segment *segment)
 {
     struct sim_link *link = segment->link;
     uint64_t *last_ns = is_back(segment->kind) ? &link->last_back_ns : &link->last_there_ns;
@@ -159,6 +163,76 @@ static void segment_send(struct segment *segment)
     timer_set(&segment->timer, *last_ns);
 }
 
+/* A window that is too small for one segment lets it pass when nothing else is there. */
+static bool window_has_room(const struct sim_link *link, const struct segment *segment)
+{
+    return link->in_window == 0 || link->in_window + segment->size <= link->window;
+}
+
+static void window_release(struct sim_link *link)
+{
+    il_list_for_each_safe(&link->segments, node)
+    {
+        struct segment *segment = il_container_of(node, struct segment, node);
+
+        if (segment->is_held) {
+            if (!window_has_room(link, segment)) {
+                return;
+            }
+            segment->is_held = false;
+            link->held_count--;
+            link->in_window += segment->size;
+            segment_transmit(segment);
+        }
+    }
+}
+
+static void window_discard(struct sim_link *link)
+{
+    il_list_for_each_safe(&link->segments, node)
+    {
+        struct segment *segment = il_container_of(node, struct segment, node);
+
+        if (segment->is_held) {
+            segment_free(segment);
+        }
+    }
+    link->held_count = 0;
+}
+
+/* Nobody reads any more: what is held goes, and is thrown away where it arrives. */
+static void window_open_wide(struct sim_link *link)
+{
+    link->window = UINT64_MAX;
+    link->in_window = 0;
+    window_release(link);
+}
+
+void link_on_read(struct sim_link *link, size_t size)
+{
+    link->in_window -= size;
+    window_release(link);
+}
+
+static void segment_send(struct segment *segment)
+{
+    struct sim_link *link = segment->link;
+    bool waits = segment->kind == SEGMENT_BYTES || segment->kind == SEGMENT_FIN;
+
+    if (segment->kind == SEGMENT_RST) {
+        window_discard(link); /* so does a kernel */
+    }
+    if (waits && (link->held_count > 0 || !window_has_room(link, segment))) {
+        segment->is_held = true;
+        link->held_count++;
+        return;
+    }
+    if (waits) {
+        link->in_window += segment->size;
+    }
+    segment_transmit(segment);
+}
+
 static void send_bytes(struct sim_link *link, enum segment_kind kind, const char *bytes,
                        size_t size)
 {
@@ -167,13 +241,15 @@ static void send_bytes(struct sim_link *link, enum segment_kind kind, const char
 
     while (size > 0) {
         size_t part = pieces > 1 ? 1 + draw_of(SIM_FOR_NETWORK, size) : size;
-        struct segment *segment = segment_new(link, kind, part);
+        struct segment *segment;
 
+        part = il_min_u64(part, link->window);
+        segment = segment_new(link, kind, part);
         memcpy(segment->bytes, bytes, part);
         segment_send(segment);
         bytes += part;
         size -= part;
-        pieces--;
+        pieces -= pieces > 1;
     }
 }
 
@@ -188,6 +264,7 @@ void link_open(struct sim_socket *socket, uint16_t port)
     link->client_fd = socket->file.fd;
     link->port = port;
     link->latency_ns = sim.weights.latency_ns;
+    link->window = sim.weights.window_bytes;
     link->give_up.fire = link_on_give_up;
     link->is_lost = port == 0; /* beyond our own host there is nothing */
     il_list_init(&link->segments);
@@ -218,6 +295,7 @@ void link_client_close(struct sim_link *link, bool is_reset)
 {
     link->socket = NULL;
     timer_unset(&link->give_up);
+    window_open_wide(link);
     segment_send(segment_new(link, is_reset ? SEGMENT_CLIENT_RST : SEGMENT_CLIENT_FIN, 0));
 }
 
@@ -428,6 +506,7 @@ static void arrive_at_client(struct sim_link *link, const struct segment *segmen
     default:
         link->is_over = true;
         link->socket = NULL;
+        window_open_wide(link);
         socket_on_reset(socket, segment->kind == SEGMENT_REFUSED ? ECONNREFUSED : ECONNRESET);
         break;
     }
@@ -489,8 +568,8 @@ void links_calm(uint32_t faults)
             {
                 struct segment *segment = il_container_of(at, struct segment, node);
 
-                if (segment->timer.place == 0) {
-                    segment_send(segment);
+                if (segment->timer.place == 0 && !segment->is_held) {
+                    segment_transmit(segment);
                 }
             }
         }

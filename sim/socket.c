@@ -189,6 +189,9 @@ static ssize_t socket_take(struct sim_socket *socket, void *bytes, size_t size, 
         memcpy(bytes, socket->bytes + socket->begin, got);
         if (!is_peek) {
             socket->begin += got;
+            if (socket->link != NULL) {
+                link_on_read(socket->link, got);
+            }
             trace(SIM_EVENT_RECEIVE, (uint64_t)socket->file.fd, got, NULL);
         }
         return (ssize_t)got;
