@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 NINJA := ninja -j $(JOBS)
 export PREFIX DESTDIR
 
-.PHONY: all setup build test test-doctor demo bench install uninstall format lint symbols clean help
+.PHONY: all setup build test test-doctor test-interop demo bench install uninstall format lint symbols clean help
 all: build
 
 setup:
@@ -29,6 +29,11 @@ test:
 # The doctor against live programs, in several languages as far as they are installed. Takes minutes.
 test-doctor: build
 	@tests/doctor/run --build "$(BUILD)"
+
+# https with real servers, started on loopback and stopped again. `make test` runs it too, with those that are there.
+test-interop: build
+	@tools/setup interop || echo "test-interop: going on with the servers that are there" >&2
+	@IL_BUILD="$(BUILD)" tests/interop/servers.py
 
 demo: build
 	@"$(BUILD)/interloop" reproduce
@@ -63,6 +68,7 @@ help:
 	@echo "make             build the library and build/interloop"
 	@echo "make test        build and run every test, three builds, the last line is the total"
 	@echo "make test-doctor the doctor against live programs; takes minutes"
+	@echo "make test-interop  https with nginx, apache2 and haproxy, which it installs and runs on loopback"
 	@echo "make demo        the matrix of causes and solutions over real sockets"
 	@echo "make bench       the benchmarks, half an hour; BENCH_ARGS=--quick a minute"
 	@echo "make install     install under PREFIX (default /usr/local); DESTDIR is honoured"
