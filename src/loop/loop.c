@@ -342,7 +342,8 @@ bool loop_has_ended(const struct il_loop *loop)
 
 /* ---- taking over, and coming back ---- */
 
-bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stand_in)
+bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool is_stand_in,
+                        bool *ret_from_stand_in)
 {
     /* It may name a stay of our own: when it was seen we were stuck, and now we are the spare that
      * is sent. That stay is over, and the word is another. */
@@ -354,8 +355,8 @@ bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stan
     *ret_from_stand_in = atomic_load_explicit(&loop->shared.is_stood_in, memory_order_relaxed);
     if (!*ret_from_stand_in) {
         atomic_fetch_add(&loop->shared.absent_count, 1);
-        atomic_store(&loop->shared.is_stood_in, true);
     }
+    atomic_store(&loop->shared.is_stood_in, is_stand_in);
     atomic_fetch_add(&loop->shared.take_over_count, 1);
     if (IL_MUTANT(TAKE_OVER_JOBS)) {
         queue_init(&loop->held.ready);

@@ -110,6 +110,8 @@ struct IL_CAPABILITY("loop") il_loop {
         _Atomic int32_t absent_count; /* own threads that lost the loop and have not come back */
         _Atomic uint32_t claim_count; /* callbacks that lost the loop and need it to go on */
         _Atomic uint32_t pin_count;   /* tasks that keep the loop on its thread */
+        _Atomic uint64_t offered_word; /* a stuck stay: whoever waits may take over; 0: none */
+        _Atomic uint64_t offered_since_ns; /* when it was seen first; written before it */
         _Atomic uint64_t take_over_count;
         _Atomic uint64_t announced_count; /* of those, by il_block_in_place */
         _Atomic uint64_t stuck_ns_total;  /* of those who have come back */
@@ -202,9 +204,10 @@ bool loop_has_ended(const struct il_loop *loop);
 /* ---- taking over, and coming back: the parts that the hand-over is made of ---- */
 
 /* Take the loop from the holder whose stay in user code `word` names; the taker then holds it, as a
- * stand-in. `ret_from_stand_in`: so was the one it was taken from. False when that stay is over.
- * Thread: any that does not hold it. */
-bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool *ret_from_stand_in);
+ * stand-in or as one of its own. `ret_from_stand_in`: what the one was from whom it was taken.
+ * False when that stay is over. Thread: any that does not hold it. */
+bool loop_try_take_over(struct il_loop *loop, uint64_t word, bool is_stand_in,
+                        bool *ret_from_stand_in);
 
 /* As loop_try_hold, as a stand-in. */
 bool loop_try_stand_in(struct il_loop *loop);

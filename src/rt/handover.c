@@ -146,7 +146,7 @@ static void errand_run(struct crew_work *work)
     bool is_held;
 
     if (loop_hold_word_state(errand.word) == LOOP_HELD_IN_USER) {
-        is_held = is_taken_over = loop_try_take_over(loop, errand.word, &is_from_stand_in);
+        is_held = is_taken_over = loop_try_take_over(loop, errand.word, true, &is_from_stand_in);
     } else {
         is_held = loop_try_stand_in(loop);
     }
@@ -170,11 +170,33 @@ static void seat_begin_errand_locked(struct seat *seat, uint64_t word, uint64_t 
     seat->errand.work.run = errand_run;
 }
 
+/* Is there somebody who waits for the loop? Then the first offer is theirs; if the loop is as stuck
+ * when we look again, nobody took it. */
+static bool seat_offer(struct seat *seat)
+{
+    struct il_loop *loop = seat->loop;
+    uint64_t word = seat->errand.word;
+
+    if (loop_hold_word_state(word) != LOOP_HELD_IN_USER ||
+        atomic_load(&loop->shared.hold_waiter_count) == 0 ||
+        atomic_load(&loop->shared.offered_word) == word) {
+        return false;
+    }
+    atomic_store(&loop->shared.offered_since_ns, seat->errand.since_ns);
+    atomic_store(&loop->shared.offered_word, word);
+    loop_hold_recheck(loop);
+    return true;
+}
+
 /* Without the lock: has_errand keeps the seat. */
 static void seat_send_spare(struct seat *seat, bool is_forced)
 {
     bool is_first;
 
+    if (seat_offer(seat)) {
+        seat_end_errand(seat);
+        return;
+    }
     if (crew_try_submit(&rt_spares, &seat->errand.work, is_forced)) {
         return;
     }
@@ -221,6 +243,56 @@ void handover_rescue(struct seat *seat, uint64_t word, uint64_t since_ns)
     if (must_send) {
         seat_send_spare(seat, true);
     }
+}
+
+/* ---- own threads that wait for the loop ---- */
+
+struct hold_wait {
+    struct il_loop *loop;
+    bool (*is_done)(void *arg);
+    void *arg;
+    uint64_t word_missed; /* an offer that came to nothing */
+};
+
+static bool hold_is_done_or_offered(void *arg)
+{
+    const struct hold_wait *wait = arg;
+    uint64_t word = atomic_load(&wait->loop->shared.offered_word);
+
+    return wait->is_done(wait->arg) || (word != 0 && word != wait->word_missed);
+}
+
+static bool hold_try_offered(struct il_loop *loop, uint64_t word)
+{
+    struct errand errand = {
+        .word = word,
+        .since_ns = atomic_load(&loop->shared.offered_since_ns),
+        .stuck_thread_id = atomic_load(&loop->shared.holder_kernel_id),
+    };
+    bool is_from_stand_in;
+
+    /* it may be an old one, and even of a stay of our own */
+    if (loop_hold_word(loop) != word || !loop_try_take_over(loop, word, false, &is_from_stand_in)) {
+        return false;
+    }
+    errand_note_taken(loop, &errand, is_from_stand_in);
+    return true;
+}
+
+bool handover_hold_unless(struct il_loop *loop, bool (*is_done)(void *arg), void *arg)
+{
+    struct hold_wait wait = { .loop = loop, .is_done = is_done, .arg = arg };
+
+    while (!loop_hold_unless(loop, hold_is_done_or_offered, &wait)) {
+        if (is_done(arg)) {
+            return false;
+        }
+        wait.word_missed = atomic_load(&loop->shared.offered_word);
+        if (wait.word_missed != 0 && hold_try_offered(loop, wait.word_missed)) {
+            return true;
+        }
+    }
+    return true;
 }
 
 /* ---- the monitor ---- */

@@ -32,7 +32,8 @@
  *   its registers saved, is posted to its loop's mailbox, as any arrival. A callback cannot leave
  *   its thread: it waits for the loop (loop_claim), and the holder lends it.
  *   An own thread that is back counts itself out of `absent_count`, wakes the stand-in and waits
- *   for the loop. A spare that is back goes home.
+ *   for the loop. If the stand-in is stuck by then, the loop is offered to who waits, who takes it
+ *   over as a spare would. A spare that is back goes home.
  *
  * The stand-in drives the loop as its own thread would, until no own thread is absent, or somebody
  *   waits to hold the loop; then it releases it. If it gets stuck in its turn, the next spare takes
@@ -117,6 +118,10 @@ void handover_announce(struct seat *seat);
 /* As the monitor does when a loop is stuck, but with one more spare if there is none left: the
  * loop's runtime ends. Thread: any. */
 void handover_rescue(struct seat *seat, uint64_t word, uint64_t since_ns);
+
+/* As loop_hold_unless, for one of the loop's own threads: when the holder is stuck, it takes the
+ * loop over itself. */
+bool handover_hold_unless(struct il_loop *loop, bool (*is_done)(void *arg), void *arg);
 
 /* ---- what is told of it ---- */
 

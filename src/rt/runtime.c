@@ -82,7 +82,7 @@ static void worker_main(void *arg)
     struct rt_drive drive;
 
     rt_drive_begin(&drive, rt_thread(), home->runtime);
-    while (!has_ended && loop_hold_unless(loop, loop_is_over, loop)) {
+    while (!has_ended && handover_hold_unless(loop, loop_is_over, loop)) {
         has_ended = runtime_run_to_the_end(home) == LOOP_HELD;
         if (has_ended) {
             runtime_note_loop_ended(home);
@@ -101,7 +101,7 @@ void runtime_drive_until(struct rt_loop *home, bool (*is_done)(void *arg), void 
     while (!is_done(arg)) {
         bool is_lost = false, has_ended = false;
 
-        if (!loop_hold_unless(home->loop, is_done, arg)) {
+        if (!handover_hold_unless(home->loop, is_done, arg)) {
             return;
         }
         rt_drive_begin(&drive, rt_thread(), home->runtime);
