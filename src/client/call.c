@@ -254,7 +254,7 @@ static void call_finish(struct il_call *call)
     atomic_store_explicit(&call->phase, IL_PHASE_DONE, memory_order_relaxed);
     if (call->party != NULL) {
         party_wake(call->party);
-    } else {
+    } else if (!call->is_source_away) { /* else when it is back: what it uses may go with us */
         loop_push(call->home, &call->done_job);
     }
 }
@@ -644,10 +644,10 @@ static bool call_ask_source(struct il_call *call, struct rt_place *place)
     enum il_code code;
 
     call->wants_source = false;
-    rt_leave(place);
+    rt_call_out(place, (void (*)(void))request->source);
     code =
         request->source(request->source_arg, call->source_buffer, CALL_SOURCE_BUFFER_SIZE, &size);
-    if (rt_enter(place, false, NULL) != IL_OK) {
+    if (rt_call_in(place) != IL_OK) {
         il_assert(call->is_done);
         return false;
     }
@@ -703,9 +703,15 @@ static enum il_code client_send(struct il_client *client, const struct il_reques
         call->party = place.party;
         call->is_streaming = is_streaming;
         atomic_store(&call->task_id, rt_party_task_id(place.party));
+        if (request->source != NULL) {
+            rt_calls_out_begin(&place);
+        }
         call_begin(call);
         if (call_wait(call, &place)) {
             rt_leave(&place);
+        }
+        if (request->source != NULL) {
+            rt_calls_out_end();
         }
         code = call->code;
         if (code == IL_OK) {
@@ -769,7 +775,7 @@ enum il_code il_post(struct il_client *client, const char *url, const char *cont
 
 /* ---- calls with a callback ---- */
 
-static void call_invoke_on_done(void *arg)
+void call_invoke_on_done(void *arg)
 {
     struct il_call *call = arg;
     struct il_response *response = NULL;

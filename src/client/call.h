@@ -47,6 +47,7 @@ struct il_call {
     uint64_t sent_size, source_sent;
     char *source_buffer;
     bool is_source_busy; /* the source is being asked, or its answer is on its way */
+    bool is_source_away; /* it runs as a callback, perhaps without the loop: no outcome before */
     bool is_source_ended;
     uint8_t refusal_count; /* HTTP/2: how often it was refused unseen */
     bool has_retried;
@@ -83,6 +84,9 @@ struct il_call {
 
 struct il_call *call_ref(struct il_call *call);
 void call_unref(struct il_call *call);
+
+/* Call on_done with the outcome. Thread: who runs the user's code for the call. */
+void call_invoke_on_done(void *call);
 
 /* Send the pool's wake to the call's home; drops the reference that came with it. Thread: any. */
 void call_post_wake(struct il_call *call);

@@ -130,7 +130,11 @@ static void exchange_call_source(void *arg)
     call->supply_code = call->request->source(call->request->source_arg, call->source_buffer,
                                               CALL_SOURCE_BUFFER_SIZE, &call->supply_size);
     if (!loop_post(call->home, &call->supply_job)) {
-        call_unref(call); /* the loop has ended meanwhile, and the call with it */
+        loop_wait_ended(call->home); /* meanwhile, and the call with it */
+        il_assert(call->is_done);
+        call_invoke_on_done(call);
+        call_unref(call); /* the outcome's */
+        call_unref(call); /* the answer's */
     }
 }
 
@@ -138,7 +142,11 @@ static enum loop_result exchange_on_supply(struct il_loop *loop, struct job *job
 {
     struct il_call *call = il_container_of(job, struct il_call, supply_job);
 
-    if (!call->is_done) {
+    call->is_source_away = false;
+    if (call->is_done) {
+        il_assert_on_loop(loop);
+        loop_push(loop, &call->done_job);
+    } else {
         exchange_supply(call, call->supply_code, call->supply_size);
     }
     call_unref(call);
@@ -154,6 +162,7 @@ static enum loop_result exchange_on_source_job(struct il_loop *loop, struct job 
         return LOOP_HELD;
     }
     call->supply_size = 0;
+    call->is_source_away = true;
     return rt_run_callback(loop, exchange_call_source, call, (void (*)(void))call->request->source);
 }
 

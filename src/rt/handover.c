@@ -271,8 +271,7 @@ static bool hold_try_offered(struct il_loop *loop, uint64_t word)
     };
     bool is_from_stand_in;
 
-    /* it may be an old one, and even of a stay of our own */
-    if (loop_hold_word(loop) != word || !loop_try_take_over(loop, word, false, &is_from_stand_in)) {
+    if (!loop_try_take_over(loop, word, false, &is_from_stand_in)) {
         return false;
     }
     errand_note_taken(loop, &errand, is_from_stand_in);

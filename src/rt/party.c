@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* User code that a plain thread's call has called may keep the thread for so long. */
+#define THREAD_HAND_OVER_AFTER_NS (10 * (uint64_t)LOOP_NS_PER_MS)
+
 /* ---- the thread's record ---- */
 
 static void thread_loop_end(struct rt_thread *thread)
@@ -288,6 +291,31 @@ void party_hold_remove(struct party_hold *hold)
 
 /* ---- passing the gate ---- */
 
+/* The thread as itself goes into user code, in the middle of a call. */
+static void thread_go_out(struct rt_thread *thread)
+{
+    struct il_loop *loop = thread->party.loop;
+
+    thread->out_since_ns = loop_now_ns(loop);
+    loop->held.user_task = NULL;
+    loop->held.user_function = thread->out_function;
+    loop_enter_user(loop);
+}
+
+/* And comes back to its private loop, which it left in USER. No user code runs on
+ * such a loop but its own thread's, so a stand-in is never stuck, and lets go of it. */
+static void thread_come_back(struct rt_thread *thread)
+{
+    struct il_loop *loop = thread->party.loop;
+
+    if (loop_leave_user(loop) == LOOP_LOST) {
+        loop_own_is_back(loop);
+        il_assert(loop_hold_until(loop, SYS_FOREVER));
+        handover_tell_ended(loop, NULL, thread->out_function, false,
+                            loop_now_ns(loop) - thread->out_since_ns);
+    }
+}
+
 /* The callback that this thread runs has lost its loop, and needs it. */
 static bool callback_come_back(struct rt_thread *thread)
 {
@@ -342,7 +370,11 @@ enum il_code rt_enter_as_thread(struct rt_thread *thread, struct rt_place *ret_p
     enum il_code code = rt_thread_loop(thread, err);
 
     if (code == IL_OK) {
-        il_assert(loop_try_hold(thread->party.loop));
+        if (thread->out_depth > 0) {
+            thread_come_back(thread);
+        } else {
+            il_assert(loop_try_hold(thread->party.loop));
+        }
         *ret_place = (struct rt_place){ &thread->party, thread->party.loop, NULL };
     }
     return code;
@@ -356,10 +388,62 @@ void rt_leave(struct rt_place *place)
         }
     } else if (place->party->is_task) {
         task_leave_library(il_container_of(place->party, struct il_task, party));
+    } else if (rt_thread()->out_depth > 0) {
+        thread_go_out(rt_thread());
     } else {
         il_assert_on_loop(place->loop);
         loop_release(place->loop);
     }
+}
+
+/* ---- calling the user's code in the middle ---- */
+
+void rt_calls_out_begin(struct rt_place *place)
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (place->party != &thread->party || thread->calls_out_depth++ > 0) {
+        return;
+    }
+    handover_use();
+    seat_init(&thread->seat, place->loop, THREAD_HAND_OVER_AFTER_NS, false);
+    /* if it cannot be watched, what is on this loop waits for the user's code */
+    il_maybe(handover_watch(&thread->seat, NULL) == IL_OK);
+}
+
+void rt_calls_out_end(void)
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (thread->task == NULL && --thread->calls_out_depth == 0) {
+        handover_forget(&thread->seat);
+        handover_unuse();
+    }
+}
+
+void rt_call_out(struct rt_place *place, void (*function)(void))
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (place->party != &thread->party) {
+        rt_leave(place);
+        return;
+    }
+    thread->out_depth++;
+    thread->out_function = function;
+    thread_go_out(thread);
+}
+
+enum il_code rt_call_in(struct rt_place *place)
+{
+    struct rt_thread *thread = rt_thread();
+
+    if (place->party != &thread->party) {
+        return rt_enter(place, false, NULL);
+    }
+    thread_come_back(thread);
+    thread->out_depth--;
+    return IL_OK;
 }
 
 /* Between the gates: whoever drives the loop keeps it in memory, should it be taken over. */

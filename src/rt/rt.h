@@ -80,6 +80,15 @@ struct rt_place {
 enum il_code rt_enter(struct rt_place *ret_place, bool callback_may, struct il_error *err);
 void rt_leave(struct rt_place *place);
 
+/* A call that waits may have to call the user's code in the middle. Around the whole of it stand
+ * rt_calls_out_begin, inside, and rt_calls_out_end, inside or outside; around each call rt_call_out
+ * and rt_call_in. In between nobody stops the loop: a spare drives it, also a plain thread's private
+ * one. `function` is the user's, for reports. IL_ESHUTDOWN as for rt_enter: then we are outside. */
+void rt_calls_out_begin(struct rt_place *place);
+void rt_calls_out_end(void);
+void rt_call_out(struct rt_place *place, void (*function)(void));
+IL_MUST_USE enum il_code rt_call_in(struct rt_place *place);
+
 /* Wait for party_wake or `deadline_ns`; `what` (static text) says in reports for what. Between
  * rt_enter and rt_leave; may go on in another thread. IL_OK: woken, or no reason.
  * IL_ETIMEDOUT, IL_ECANCELED, IL_ESHUTDOWN. Not to be called in a callback. */
