@@ -109,20 +109,18 @@ static void member_main(void *arg)
 {
     struct crew_member *member = arg;
     struct crew *crew = member->crew;
+    struct crew_work *work;
     bool is_dismissed;
 
     rt_thread()->is_spare = crew->is_spare;
     crew_lock(crew); /* our record is complete */
-    while (true) {
-        struct crew_work *work = member->work;
-
+    work = member->work != NULL ? member->work : member_next_locked(member);
+    while (work != NULL) {
         member->work = NULL;
-        if (work == NULL && (work = member_next_locked(member)) == NULL) {
-            break;
-        }
         crew_unlock(crew);
         work->run(work);
         crew_lock(crew);
+        work = member_next_locked(member);
     }
     crew->thread_count--;
     is_dismissed = member->is_dismissed;

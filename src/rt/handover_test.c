@@ -1,6 +1,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "interloop/log.h"
 #include "interloop/watch.h"
 #include "rt/task.h"
 #include "tests/check.h"
@@ -682,6 +683,544 @@ TEST(pinned_runtime_hands_nothing_over_not_even_what_is_announced)
     join(other);
     join(stuck);
     CHECK_EQ(hand_over_count(runtime), 0);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+/* ---- current-thread runtimes ---- */
+
+static struct il_runtime *new_current_thread(bool rescue)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+
+    options.kind = IL_RUNTIME_CURRENT_THREAD;
+    options.rescue = rescue;
+    options.hand_over_after_ms = 2;
+    return new_runtime_with(&options);
+}
+
+struct block_on_call {
+    struct il_runtime *runtime;
+    struct gate gate;
+    pthread_t thread;
+    _Atomic bool has_returned;
+};
+
+static void *block_on_a_gate(void *arg)
+{
+    struct block_on_call *call = arg;
+
+    CHECK_OK(il_block_on(call->runtime, block_then_sleep, &call->gate, &err));
+    atomic_store(&call->has_returned, true);
+    return NULL;
+}
+
+static void block_on_begin(struct block_on_call *call, struct il_runtime *runtime)
+{
+    *call = (struct block_on_call){ .runtime = runtime, .gate = GATE_CLOSED };
+    gate_close(&call->gate);
+    CHECK_EQ(pthread_create(&call->thread, NULL, block_on_a_gate, call), 0);
+    wait_until(&call->gate.is_inside);
+}
+
+static void block_on_end(struct block_on_call *call)
+{
+    gate_open(&call->gate);
+    CHECK_EQ(pthread_join(call->thread, NULL), 0);
+    CHECK(call->has_returned);
+    CHECK_EQ(call->gate.after, IL_OK);
+}
+
+TEST(current_thread_runtime_is_not_handed_over_unless_it_asks_for_it)
+{
+    struct il_runtime *runtime = new_current_thread(false);
+    struct block_on_call call;
+    struct il_task *other;
+    _Atomic int count = 0;
+
+    block_on_begin(&call, runtime);
+    other = spawn(runtime, "other", sleep_a_little, &count);
+    CHECK_EQ(il_task_join(other, il_deadline_in_ms(50), &err), IL_ETIMEDOUT);
+    CHECK_EQ(hand_over_count(runtime), 0);
+    block_on_end(&call);
+    CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+    join(other);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(rescued_runtime_goes_on_while_its_thread_is_stuck_in_block_on)
+{
+    struct il_runtime *runtime = new_current_thread(true);
+    struct block_on_call call;
+    _Atomic int count = 0;
+
+    block_on_begin(&call, runtime);
+    join(spawn(runtime, "other", sleep_a_little, &count));
+    CHECK_EQ(count, 1);
+    CHECK(!call.has_returned);
+    block_on_end(&call);
+    CHECK_EQ(call.gate.thread_before, call.gate.thread_after); /* the thread drives it itself again */
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(rescued_runtime_is_parked_again_when_block_on_has_returned)
+{
+    struct il_runtime *runtime = new_current_thread(true);
+
+    for (int i = 0; i < 10; i++) {
+        struct block_on_call call;
+        struct il_task *other;
+        _Atomic int count = 0;
+
+        block_on_begin(&call, runtime);
+        join(spawn(runtime, "other", sleep_a_little, &count));
+        block_on_end(&call);
+        other = spawn(runtime, "parked", sleep_a_little, &count);
+        CHECK_EQ(il_task_join(other, il_deadline_in_ms(5), &err), IL_ETIMEDOUT);
+        CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+        CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+        join(other);
+    }
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(second_thread_in_block_on_takes_the_runtime_over_and_leaves_it_to_a_spare)
+{
+    struct il_runtime *runtime = new_current_thread(true);
+    struct block_on_call call;
+    _Atomic int count = 0;
+
+    block_on_begin(&call, runtime);
+    for (int i = 0; i < 10; i++) { /* each time this thread drives it, or a spare for us */
+        CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+        join(spawn(runtime, "other", sleep_a_little, &count));
+    }
+    CHECK_EQ(count, 20);
+    block_on_end(&call);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(rescued_runtime_is_shut_down_while_its_thread_is_stuck)
+{
+    struct il_runtime *runtime = new_current_thread(true);
+    struct il_shutdown_report report;
+    struct block_on_call call;
+
+    block_on_begin(&call, runtime);
+    WAIT_FOR(stats_of(runtime).away_task_count > 0);
+    CHECK_EQ(il_runtime_shutdown(runtime, 0, &report, &err), IL_ETIMEDOUT);
+    CHECK_EQ(report.stuck_task_count, 1);
+    gate_open(&call.gate);
+    CHECK_EQ(pthread_join(call.thread, NULL), 0);
+    CHECK_EQ(call.gate.after, IL_ESHUTDOWN);
+    il_runtime_unref(runtime);
+    check_nothing_left();
+}
+
+static void block_in_inner(void *arg)
+{
+    CHECK_OK(il_block_on(((struct block_on_call *)arg)->runtime, block_then_sleep,
+                         &((struct block_on_call *)arg)->gate, &err));
+    CHECK_EQ(il_sleep_ms(1), IL_OK);
+}
+
+TEST(task_that_drives_another_runtime_does_not_stop_its_own)
+{
+    struct il_runtime *outer = new_runtime(1);
+    struct block_on_call call = { .runtime = new_current_thread(false), .gate = GATE_CLOSED };
+    struct il_task *task;
+    _Atomic int count = 0;
+
+    gate_close(&call.gate);
+    task = spawn(outer, "outer", block_in_inner, &call);
+    wait_until(&call.gate.is_inside);
+    CHECK_OK(il_block_on(outer, sleep_a_little, &count, &err));
+    gate_open(&call.gate);
+    join(task);
+    il_runtime_drop(call.runtime);
+    il_runtime_drop(outer);
+    check_nothing_left();
+}
+
+/* ---- announced ---- */
+
+struct announced {
+    struct gate gate;
+    bool in_place;
+    uint64_t loop_free_after_ns;
+};
+
+static void pass_gate(void *arg)
+{
+    gate_pass(arg);
+}
+
+static void block_in_place(void *arg)
+{
+    struct gate *gate = arg;
+
+    il_block_in_place(pass_gate, gate);
+    gate->after = il_sleep_ms(1);
+    atomic_store(&gate->is_over, true);
+}
+
+TEST(announced_blocking_hands_the_loop_over_at_once_and_without_a_warning)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct gate gate = GATE_CLOSED;
+    struct il_runtime *runtime;
+    struct il_task *stuck;
+    _Atomic int count = 0;
+
+    options.worker_count = 1;
+    options.hand_over_after_ms = IL_FOREVER; /* so it is not the monitor that does it */
+    runtime = new_runtime_with(&options);
+    il_set_warn(hear, NULL);
+    gate_close(&gate);
+    stuck = spawn(runtime, "announced", block_in_place, &gate);
+    wait_until(&gate.is_inside);
+    CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+    CHECK_EQ(stats_of(runtime).announced_count, 1);
+    gate_open(&gate);
+    join(stuck);
+    CHECK_EQ(gate.after, IL_OK);
+    CHECK_EQ(heard.began + heard.ended + heard.refused, 0);
+    il_set_warn(NULL, NULL);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(block_in_place_on_a_plain_thread_only_calls)
+{
+    _Atomic int count = 0;
+
+    il_block_in_place(count_up, &count);
+    CHECK_EQ(count, 1);
+}
+
+static void block_in_place_often(void *arg)
+{
+    for (int i = 0; i < 200; i++) {
+        il_block_in_place(count_up, arg); /* comes back before, while, or after it is handed over */
+        CHECK_EQ(i % 2 == 0 ? il_yield() : IL_OK, IL_OK);
+    }
+}
+
+TEST(short_announced_code_races_with_its_own_hand_over)
+{
+    struct il_runtime *runtime = new_runtime(2);
+    struct il_task *tasks[4];
+    _Atomic int count = 0;
+
+    for (int i = 0; i < 4; i++) {
+        tasks[i] = spawn(runtime, "often", block_in_place_often, &count);
+    }
+    for (int i = 0; i < 4; i++) {
+        join(tasks[i]);
+    }
+    CHECK_EQ(count, 800);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+/* ---- the pool for blocking code ---- */
+
+struct blocking {
+    struct gate gate;
+    enum il_code start;
+    _Atomic int run_count;
+    _Atomic int *inside, inside_max;
+};
+
+static void run_blocking(void *arg, enum il_code start)
+{
+    struct blocking *blocking = arg;
+
+    blocking->start = start;
+    if (start == IL_OK) {
+        CHECK(il_task_current() == NULL);
+        gate_pass(&blocking->gate);
+        CHECK_EQ(il_sleep_ms(1), IL_OK); /* as on any plain thread */
+    }
+    atomic_fetch_add(&blocking->run_count, 1);
+    atomic_store(&blocking->gate.is_over, true);
+}
+
+static struct il_task *spawn_blocking(struct il_runtime *runtime, struct blocking *blocking)
+{
+    struct il_task *task;
+
+    CHECK_OK(il_spawn_blocking(runtime, "blocking", run_blocking, blocking, &task, &err));
+    return task;
+}
+
+TEST(blocking_code_runs_beside_the_runtime_and_is_joined_like_a_task)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct blocking blocking = { .gate = GATE_CLOSED };
+    struct il_task *task;
+    _Atomic int count = 0;
+
+    gate_close(&blocking.gate);
+    task = spawn_blocking(runtime, &blocking);
+    wait_until(&blocking.gate.is_inside);
+    CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+    CHECK_EQ(il_task_join(task, il_deadline_in_ms(1), &err), IL_ETIMEDOUT);
+    CHECK_EQ(hand_over_count(runtime), 0);
+    gate_open(&blocking.gate);
+    join(task);
+    CHECK_EQ(blocking.start, IL_OK);
+    CHECK_EQ(blocking.run_count, 1);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+static void set_blocking(unsigned threads, unsigned queued)
+{
+    struct il_thread_limits limits = IL_THREAD_LIMITS_INIT;
+
+    limits.blocking_count_max = threads;
+    limits.blocking_queue_max = queued;
+    CHECK_OK(il_set_thread_limits(&limits, &err));
+}
+
+TEST(blocking_pool_has_a_bound_of_threads_and_of_those_that_wait)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct blocking blocking[5];
+    struct il_watch_threads threads;
+    struct il_task *tasks[4];
+
+    set_blocking(2, 2);
+    for (int i = 0; i < 5; i++) {
+        blocking[i] = (struct blocking){ .gate = GATE_CLOSED };
+        gate_close(&blocking[i].gate);
+    }
+    for (int i = 0; i < 4; i++) {
+        tasks[i] = spawn_blocking(runtime, &blocking[i]);
+    }
+    CHECK_EQ(il_spawn_blocking(runtime, NULL, run_blocking, &blocking[4], NULL, &err), IL_ELIMIT);
+    wait_until(&blocking[0].gate.is_inside);
+    wait_until(&blocking[1].gate.is_inside);
+    il_watch_threads(&threads);
+    CHECK_EQ(threads.blocking_count, 2);
+    CHECK_EQ(threads.blocking_busy_count, 2);
+    CHECK_EQ(threads.blocking_queued_count, 2);
+    CHECK(!blocking[2].gate.is_inside);
+    for (int i = 0; i < 4; i++) {
+        gate_open(&blocking[i].gate);
+    }
+    for (int i = 0; i < 4; i++) {
+        join(tasks[i]);
+        CHECK_EQ(blocking[i].run_count, 1);
+    }
+    CHECK_EQ(blocking[4].run_count, 0);
+    set_blocking(64, 4096);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(blocking_code_that_is_cancelled_before_it_begins_only_frees)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct blocking first = { .gate = GATE_CLOSED }, second = { .gate = GATE_CLOSED };
+    struct il_task *tasks[2];
+
+    set_blocking(1, 2);
+    gate_close(&first.gate);
+    tasks[0] = spawn_blocking(runtime, &first);
+    wait_until(&first.gate.is_inside);
+    tasks[1] = spawn_blocking(runtime, &second);
+    il_task_cancel(tasks[1]);
+    join(tasks[1]);
+    CHECK_EQ(second.start, IL_ECANCELED);
+    CHECK_EQ(second.run_count, 1);
+    il_task_cancel(tasks[0]); /* has begun: nothing happens */
+    CHECK_EQ(il_task_join(tasks[0], il_deadline_in_ms(5), &err), IL_ETIMEDOUT);
+    gate_open(&first.gate);
+    join(tasks[0]);
+    CHECK_EQ(first.start, IL_OK);
+    CHECK_EQ(first.run_count, 1);
+    set_blocking(64, 4096);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(blocking_code_of_a_runtime_that_ends_goes_on_by_itself_or_only_frees)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct blocking first = { .gate = GATE_CLOSED }, second = { .gate = GATE_CLOSED };
+    struct il_watch_threads threads;
+
+    set_blocking(1, 2);
+    gate_close(&first.gate);
+    (void)il_task_unref(spawn_blocking(runtime, &first));
+    wait_until(&first.gate.is_inside);
+    (void)il_task_unref(spawn_blocking(runtime, &second));
+    il_runtime_drop(runtime);
+    check_nothing_left();
+    CHECK_EQ(second.start, IL_ESHUTDOWN);
+    CHECK_EQ(second.run_count, 1);
+    CHECK_EQ(first.run_count, 0);
+    gate_open(&first.gate);
+    wait_until(&first.gate.is_over);
+    CHECK_EQ(first.start, IL_OK);
+    WAIT_FOR((il_watch_threads(&threads), threads.blocking_busy_count == 0));
+    set_blocking(64, 4096);
+}
+
+TEST(shutdown_lets_blocking_code_finish_until_its_deadline)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct blocking blocking = { .gate = GATE_CLOSED };
+
+    (void)il_task_unref(spawn_blocking(runtime, &blocking));
+    CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(30000), NULL, &err));
+    CHECK_EQ(blocking.run_count, 1);
+    CHECK_EQ(blocking.start, IL_OK);
+    il_runtime_unref(runtime);
+    check_nothing_left();
+}
+
+/* ---- what is told ---- */
+
+TEST(hand_over_is_told_with_task_function_thread_and_time)
+{
+    struct il_runtime *runtime;
+    struct gate gate = GATE_CLOSED;
+    struct il_task *stuck;
+    const struct il_hand_over *event = heard.events;
+    struct il_watch_loop loops[4];
+    size_t loop_count;
+
+    il_set_warn(hear, NULL);
+    runtime = new_runtime(1);
+    gate_close(&gate);
+    stuck = spawn(runtime, "told", block_then_sleep, &gate);
+    WAIT_FOR(heard.began == 1);
+    CHECK_STR(event->task, "told");
+    CHECK_STR(event->runtime, "test");
+    CHECK_STR(event->loop, "test/0");
+    CHECK_CONTAINS(event->function, "test-handover+0x"); /* static: for addr2line */
+    CHECK_CONTAINS(event->thread, "sleeps");
+    CHECK_EQ(event->thread_id, gate.thread_before);
+    CHECK(event->stuck_ns >= 2000000);
+    CHECK_OK(il_watch_loops(loops, il_array_count(loops), &loop_count));
+    for (size_t i = 0; i < loop_count; i++) {
+        if (strcmp(loops[i].name, "test/0") == 0) {
+            CHECK(loops[i].is_handed_over);
+            CHECK_EQ(loops[i].away_task_count, 1);
+            CHECK_EQ(loops[i].take_over_count, 1);
+            CHECK(strcmp(loops[i].state, "in user code") != 0);
+            CHECK(loops[i].thread_id != gate.thread_before);
+        }
+    }
+    usleep(5000);
+    gate_open(&gate);
+    join(stuck);
+    WAIT_FOR(heard.ended == 1);
+    CHECK_EQ(event[1].kind, IL_HAND_OVER_ENDED);
+    CHECK_STR(event[1].task, "told");
+    CHECK(event[1].stuck_ns >= event[0].stuck_ns + 5000000);
+    CHECK_EQ(stats_of(runtime).stuck_ns_max, event[1].stuck_ns);
+    CHECK_EQ(stats_of(runtime).stuck_ns_total, event[1].stuck_ns);
+    il_set_warn(NULL, NULL);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+static void hear_line(void *arg, const char *line)
+{
+    if (strstr(line, "was handed over") != NULL) {
+        CHECK_CONTAINS(line, "task 'told'");
+        atomic_store((_Atomic bool *)arg, true);
+    }
+}
+
+TEST(hand_over_is_a_line_for_the_log_where_nobody_asks_for_more)
+{
+    _Atomic bool is_told = false;
+    struct gate gate = GATE_CLOSED;
+    struct il_runtime *runtime;
+    struct il_task *stuck;
+
+    il_set_log(hear_line, &is_told);
+    runtime = new_runtime(1);
+    gate_close(&gate);
+    stuck = spawn(runtime, "told", block_then_sleep, &gate);
+    wait_until(&is_told);
+    gate_open(&gate);
+    join(stuck);
+    il_runtime_drop(runtime);
+    il_set_log(NULL, NULL);
+}
+
+/* ---- limits and options ---- */
+
+TEST(wrong_hand_over_options_are_refused_by_name)
+{
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_thread_limits limits = { .size = 1 };
+    struct il_runtime *runtime;
+
+    options.rescue = true;
+    CHECK_EQ(il_runtime_new(&options, &runtime, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "rescue");
+    options.kind = IL_RUNTIME_CURRENT_THREAD;
+    options.is_pinned = true;
+    CHECK_EQ(il_runtime_new(&options, &runtime, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "is_pinned");
+    CHECK_EQ(il_set_thread_limits(&limits, &err), IL_EINVAL);
+    limits = (struct il_thread_limits)IL_THREAD_LIMITS_INIT;
+    limits.spare_count_max = 20000;
+    CHECK_EQ(il_set_thread_limits(&limits, &err), IL_EINVAL);
+    check_nothing_left();
+}
+
+TEST(idle_spare_ends_after_its_time)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct il_thread_limits limits = IL_THREAD_LIMITS_INIT;
+    struct il_watch_threads threads;
+    struct gate gate = GATE_CLOSED;
+    struct il_task *stuck;
+
+    limits.spare_idle_ms = 5;
+    CHECK_OK(il_set_thread_limits(&limits, &err));
+    gate_close(&gate);
+    stuck = spawn(runtime, "stuck", block_then_sleep, &gate);
+    WAIT_FOR(stats_of(runtime).away_task_count > 0);
+    il_watch_threads(&threads);
+    CHECK_EQ(threads.spare_count, 1);
+    gate_open(&gate);
+    join(stuck);
+    WAIT_FOR((il_watch_threads(&threads), threads.spare_count == 0));
+    set_spares(64);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+
+TEST(monitor_sleeps_while_every_loop_rests_and_wakes_for_the_next_stuck_task)
+{
+    struct il_runtime *runtime = new_runtime(2);
+
+    for (int i = 0; i < 3; i++) {
+        struct gate gate = GATE_CLOSED;
+        struct il_task *stuck;
+        _Atomic int count = 0;
+
+        usleep(50000); /* long enough for it to fall asleep; if it has not, that is fine too */
+        gate_close(&gate);
+        stuck = spawn(runtime, "stuck", block_then_sleep, &gate);
+        WAIT_FOR(stats_of(runtime).away_task_count > 0);
+        CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+        gate_open(&gate);
+        join(stuck);
+    }
     il_runtime_drop(runtime);
     check_nothing_left();
 }
