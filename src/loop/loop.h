@@ -106,10 +106,10 @@ struct IL_CAPABILITY("loop") il_loop {
         _Atomic int holder_kernel_id; /* thread that holds the loop, or held it last */
 
         /* the hand-over, see rt/handover.h */
-        _Atomic bool is_stood_in;     /* the holder is a stand-in; written by the holder */
-        _Atomic int32_t absent_count; /* own threads that lost the loop and have not come back */
-        _Atomic uint32_t claim_count; /* callbacks that lost the loop and need it to go on */
-        _Atomic uint32_t pin_count;   /* tasks that keep the loop on its thread */
+        _Atomic bool is_stood_in;      /* the holder is a stand-in; written by the holder */
+        _Atomic int32_t absent_count;  /* own threads that lost the loop and have not come back */
+        _Atomic uint32_t claim_count;  /* callbacks that lost the loop and need it to go on */
+        _Atomic uint32_t pin_count;    /* tasks that keep the loop on its thread */
         _Atomic uint64_t offered_word; /* a stuck stay: whoever waits may take over; 0: none */
         _Atomic uint64_t offered_since_ns; /* when it was seen first; written before it */
         _Atomic uint64_t take_over_count;

@@ -121,6 +121,7 @@ static void job_run(struct crew_work *work)
     crew_count_away(&rt_blocking, 1);
     job->run(job->arg, start);
     crew_count_away(&rt_blocking, -1);
+    crew_give_back(&rt_blocking); /* before anybody hears that it is over */
 
     sys_mutex_lock(&job->locked.mutex);
     job->locked.is_over = true;
@@ -169,6 +170,7 @@ static enum il_code job_wait(struct blocking_job *job, struct rt_place *place)
         return IL_OK;
     }
     if (crew_withdraw(&rt_blocking, &job->work)) {
+        crew_give_back(&rt_blocking);
         job_unref(job); /* the thread's that will not come */
         return code;
     }
@@ -240,7 +242,7 @@ enum il_code il_spawn_blocking(struct il_runtime *runtime, const char *name, il_
     if (code == IL_OK) {
         code = il_spawn(runtime, name != NULL ? name : "blocking", job_task, job, &task, err);
         if (code != IL_OK) {
-            crew_forgo(&rt_blocking);
+            crew_give_back(&rt_blocking);
         }
     }
     if (code != IL_OK) {

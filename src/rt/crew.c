@@ -52,7 +52,7 @@ static void crew_lock(struct crew *crew) IL_ACQUIRES(crew->mutex) IL_NO_TSA
         il_list_init(&crew->queue);
         sys_cond_init(&crew->changed);
         crew->thread_count = crew->busy_count = crew->queue_count = 0;
-        crew->promised_count = crew->away_count = 0;
+        crew->open_count = crew->away_count = 0;
         process_state_is_made(&crew->state);
     }
     sys_mutex_lock(&crew->mutex);
@@ -90,8 +90,8 @@ static struct crew_work *member_next_locked(struct crew_member *member)
     il_list_push_front(&crew->idle, &member->link);
     sys_cond_broadcast(&crew->changed);
     while (member->work == NULL && !member->is_dismissed) {
-        /* the last one stays while somebody has been promised that there is one */
-        bool may_end = crew->thread_count > 1 || crew->promised_count == 0;
+        /* the last one stays while there is work that has a place and is not submitted yet */
+        bool may_end = crew->thread_count > 1 || crew->open_count == 0;
 
         if (!sys_cond_wait_until(&member->wake, &crew->mutex, until_ns) && member->work == NULL &&
             !member->is_dismissed) {
@@ -190,44 +190,42 @@ bool crew_try_submit(struct crew *crew, struct crew_work *work, bool is_forced)
 enum il_code crew_reserve(struct crew *crew, struct il_error *err)
 {
     enum il_code code = IL_OK;
-    unsigned open_count;
 
     crew_lock(crew);
-    open_count = crew->busy_count + crew->queue_count + crew->promised_count;
-    if (open_count >= crew->thread_count_max + crew->queue_count_max) {
-        code = il_fail(err, IL_ELIMIT,
-                       "%u threads '%s' are busy and %u pieces of work wait for one, the most that "
-                       "may",
-                       crew->busy_count, crew->thread_name, crew->queue_count);
-    } else if (open_count >= crew->thread_count && crew->thread_count < crew->thread_count_max) {
+    if (crew->open_count >= crew->thread_count_max + crew->queue_count_max) {
+        code =
+            il_fail(err, IL_ELIMIT,
+                    "%u pieces of work for the threads '%s' are under way or wait, the most that "
+                    "may; see il_set_thread_limits",
+                    crew->open_count, crew->thread_name);
+    } else if (crew->open_count >= crew->thread_count &&
+               crew->thread_count < crew->thread_count_max) {
         code = crew_start_locked(crew, NULL, err);
         code = crew->thread_count > 0 ? IL_OK : code; /* one is enough, if a slow one */
     }
     if (code == IL_OK) {
-        crew->promised_count++;
+        crew->open_count++;
     }
     crew_unlock(crew);
     return code;
+}
+
+void crew_give_back(struct crew *crew)
+{
+    crew_lock(crew);
+    il_assert(crew->open_count > 0);
+    crew->open_count--;
+    crew_unlock(crew);
 }
 
 void crew_submit(struct crew *crew, struct crew_work *work)
 {
     il_list_init(&work->link);
     crew_lock(crew);
-    il_assert(crew->promised_count > 0);
-    crew->promised_count--;
     if (!crew_give_locked(crew, work)) {
         il_list_push_back(&crew->queue, &work->link); /* some thread is busy, and looks here then */
         crew->queue_count++;
     }
-    crew_unlock(crew);
-}
-
-void crew_forgo(struct crew *crew)
-{
-    crew_lock(crew);
-    il_assert(crew->promised_count > 0);
-    crew->promised_count--;
     crew_unlock(crew);
 }
 

@@ -31,7 +31,7 @@ struct crew {
     struct il_list idle;        /* struct crew_member.link, the last to become idle first */
     struct il_list queue;       /* struct crew_work.link */
     unsigned thread_count, busy_count, queue_count;
-    unsigned promised_count; /* by crew_reserve */
+    unsigned open_count;     /* places given by crew_reserve and not given back */
     unsigned away_count;     /* of busy_count: nobody knows when they come back */
     struct sys_cond changed; /* a thread is idle, or away */
     unsigned thread_count_max;
@@ -49,13 +49,17 @@ struct crew {
  * is idle, and none can be started. Thread: any. */
 IL_MUST_USE bool crew_try_submit(struct crew *crew, struct crew_work *work, bool is_forced);
 
-/* Promise a place for a piece of work, for crew_submit or crew_forgo. IL_ELIMIT: every thread is
- * busy and the queue is full. IL_ENOMEM, IL_ESYS: there is no thread, and none can be started. */
+/* Give a place to a piece of work: among the threads or in the queue. It is held until
+ * crew_give_back, by whoever knows that the work is over, or was never submitted. IL_ELIMIT: every
+ * thread and the queue are taken. IL_ENOMEM, IL_ESYS: there is no thread, and none can be started.
+ */
 IL_MUST_USE enum il_code crew_reserve(struct crew *crew, struct il_error *err);
-void crew_submit(struct crew *crew, struct crew_work *work);
-void crew_forgo(struct crew *crew);
+void crew_give_back(struct crew *crew);
 
-/* Take back what no thread has begun. False: it has begun. */
+/* Have a piece of work done that has a place. */
+void crew_submit(struct crew *crew, struct crew_work *work);
+
+/* Take back what no thread has begun; it keeps its place. False: it has begun. */
 IL_MUST_USE bool crew_withdraw(struct crew *crew, struct crew_work *work);
 
 /* A busy thread of the crew is in the user's hands from now on (1), or no longer (-1). */

@@ -65,7 +65,7 @@ static struct il_runtime *new_runtime(unsigned workers)
     return new_runtime_with(&options);
 }
 
-/* Nothing is left, at once: neither tasks nor loops, neither the monitor's memory nor a spare's. */
+/* At once, and not after a while. */
 static void check_nothing_left(void)
 {
     struct il_watch_totals totals;
@@ -482,7 +482,7 @@ TEST(all_workers_may_block_and_the_runtime_goes_on)
         wait_until(&gates[i].is_inside); /* four to a loop: spares get stuck in their turn */
     }
     CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
-    CHECK_EQ(stats_of(runtime).away_task_count, 8);
+    WAIT_FOR(stats_of(runtime).away_task_count == 8);
     for (int i = 0; i < 8; i++) {
         gate_open(&gates[i]);
     }
@@ -760,7 +760,8 @@ TEST(rescued_runtime_goes_on_while_its_thread_is_stuck_in_block_on)
     CHECK_EQ(count, 1);
     CHECK(!call.has_returned);
     block_on_end(&call);
-    CHECK_EQ(call.gate.thread_before, call.gate.thread_after); /* the thread drives it itself again */
+    CHECK_EQ(call.gate.thread_before,
+             call.gate.thread_after); /* the thread drives it itself again */
     il_runtime_drop(runtime);
     check_nothing_left();
 }
@@ -1101,6 +1102,7 @@ TEST(hand_over_is_told_with_task_function_thread_and_time)
     runtime = new_runtime(1);
     gate_close(&gate);
     stuck = spawn(runtime, "told", block_then_sleep, &gate);
+    wait_until(&gate.is_inside);
     WAIT_FOR(heard.began == 1);
     CHECK_STR(event->task, "told");
     CHECK_STR(event->runtime, "test");
@@ -1223,4 +1225,32 @@ TEST(monitor_sleeps_while_every_loop_rests_and_wakes_for_the_next_stuck_task)
     }
     il_runtime_drop(runtime);
     check_nothing_left();
+}
+
+static uint64_t allocations_after_a_hand_over(void)
+{
+    struct il_runtime *runtime = new_runtime(2);
+    struct gate gate = GATE_CLOSED;
+    struct il_watch_totals totals;
+    struct il_task *stuck;
+    _Atomic int count = 0;
+
+    gate_close(&gate);
+    stuck = spawn(runtime, "stuck", block_then_sleep, &gate);
+    wait_until(&gate.is_inside);
+    CHECK_OK(il_block_on(runtime, sleep_a_little, &count, &err));
+    gate_open(&gate);
+    join(stuck);
+    il_runtime_drop(runtime);
+    il_watch_totals(&totals);
+    return totals.allocations;
+}
+
+TEST(monitor_and_spares_are_gone_with_their_memory_when_the_last_runtime_has_ended)
+{
+    uint64_t first = allocations_after_a_hand_over(); /* this thread's own loop is made */
+
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(allocations_after_a_hand_over(), first);
+    }
 }

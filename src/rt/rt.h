@@ -82,8 +82,9 @@ void rt_leave(struct rt_place *place);
 
 /* A call that waits may have to call the user's code in the middle. Around the whole of it stand
  * rt_calls_out_begin, inside, and rt_calls_out_end, inside or outside; around each call rt_call_out
- * and rt_call_in. In between nobody stops the loop: a spare drives it, also a plain thread's private
- * one. `function` is the user's, for reports. IL_ESHUTDOWN as for rt_enter: then we are outside. */
+ * and rt_call_in. In between nobody stops the loop: a spare drives it, also a plain thread's
+ * private one. `function` is the user's, for reports. IL_ESHUTDOWN as for rt_enter: then we are
+ * outside. */
 void rt_calls_out_begin(struct rt_place *place);
 void rt_calls_out_end(void);
 void rt_call_out(struct rt_place *place, void (*function)(void));

@@ -20,14 +20,14 @@ enum task_out {
 struct rt_thread {
     struct party party; /* the thread itself, when it waits outside of tasks; see rt_thread_loop */
     uint32_t fork_generation;
-    bool is_woken;          /* the wake job has run */
-    bool is_spare;          /* stands in for threads that are stuck */
-    bool is_ungated;        /* runs a callback of a loop that ends: no gate, it stays its holder */
+    bool is_woken;   /* the wake job has run */
+    bool is_spare;   /* stands in for threads that are stuck */
+    bool is_ungated; /* runs a callback of a loop that ends: no gate, it stays its holder */
     unsigned calls_out_depth; /* of calls in which this thread, as itself, may call user code */
     unsigned out_depth;       /* of user code that it runs there: its private loop is in USER */
     uint64_t out_since_ns;
     void (*out_function)(void);
-    struct seat seat;         /* its private loop's; watched while calls_out_depth > 0 */
+    struct seat seat;       /* its private loop's; watched while calls_out_depth > 0 */
     struct il_task *task;   /* the task that this thread is running */
     struct il_loop *loop;   /* the loop whose jobs this thread is running, in or out of user code */
     struct rt_drive *drive; /* the innermost runtime that this thread drives */
