@@ -571,7 +571,8 @@ static bool has_polling_sibling(const struct look *look, const struct owners *ow
  * it may well have polled between two looks. */
 static bool is_stuck(const struct look *look, const struct seen_thread *thread)
 {
-    return thread->stood_still || thread->running_count * 10 >= look->look_count * 8;
+    return thread->stood_still ||
+           (thread->running_count * 10 >= look->look_count * 8 && !thread->has_slept);
 }
 
 /* Nothing lies in the set, but its loop is stuck in a callback: the kernel then holds no trace of
@@ -583,7 +584,8 @@ static void judge_stuck_loop(struct look *look, uint32_t set)
     uint32_t others;
 
     if (set_is_stale(look, set) || !set_is_unpolled(look, set) || look->sets[set].look_count == 0 ||
-        look->sets[set].outer != LOOK_SETS_MAX || set_was_driven(look, set)) {
+        look->sets[set].outer != LOOK_SETS_MAX || set_was_driven(look, set) ||
+        look->sets[set].was_changed) {
         return;
     }
     find_owners(look, set, &owners);

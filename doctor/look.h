@@ -104,6 +104,7 @@ struct seen_thread {
     bool stood_in_wait; /* in the same wait for nearly the whole window, or for long */
     bool stood_still;   /* never given a CPU for as long */
     bool is_gone;       /* ended while we looked */
+    bool has_slept;     /* it ran, and went to sleep in between */
     bool is_starved;    /* at the end: ready to run, and not given a CPU for a while */
 
     enum runtime_kind runtime;
@@ -147,8 +148,9 @@ struct seen_set {
     uint32_t polled_count;    /* looks at which some thread waited in it */
     uint64_t last_quiet_ns;   /* last look that found it not ready; 0 never */
     uint64_t first_look_ns;
-    bool is_gone;   /* closed while we looked */
-    uint32_t outer; /* registered in this other set, whose pollers drive it */
+    bool is_gone;     /* closed while we looked */
+    bool was_changed; /* what it watches has changed while we looked: somebody acts on it */
+    uint32_t outer;   /* registered in this other set, whose pollers drive it */
     uint32_t poller_count;
     pid_t pollers[LOOK_SET_POLLERS_MAX];
 };

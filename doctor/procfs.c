@@ -295,10 +295,26 @@ static bool watch_add(struct seen_set *set, uint32_t *capacity, const struct set
     return true;
 }
 
+/* The same for the same files and events, in whatever order they are listed. */
+static uint64_t watches_fingerprint(const struct seen_set *set)
+{
+    uint64_t sum = set->watch_count;
+
+    for (uint32_t i = 0; i < set->watch_count; i++) {
+        const struct set_watch *watch = &set->watches[i];
+
+        sum += (((uint64_t)(uint32_t)watch->fd << 32 | watch->events) ^ watch->inode << 7) *
+               0x9e3779b97f4a7c15u;
+    }
+    return sum;
+}
+
 bool procfs_read_watches(struct look *look, struct seen_set *set)
 {
     char path[64], line[256];
     uint32_t capacity = 0;
+    uint64_t before;
+    bool had_watches;
     FILE *file;
 
     snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", look->pid, set->fds[0]);
@@ -306,6 +322,8 @@ bool procfs_read_watches(struct look *look, struct seen_set *set)
     if (file == NULL) {
         return false;
     }
+    before = watches_fingerprint(set);
+    had_watches = set->watches != NULL;
     il_free(set->watches);
     set->watches = NULL;
     set->watch_count = 0;
@@ -322,6 +340,7 @@ bool procfs_read_watches(struct look *look, struct seen_set *set)
         }
     }
     fclose(file);
+    set->was_changed = set->was_changed || (had_watches && watches_fingerprint(set) != before);
     return true;
 }
 
@@ -500,15 +519,19 @@ void procfs_look_at_threads(struct look *look)
     closedir(directory);
 }
 
-/* It computes without end: it has used a CPU while we looked, and has never gone to sleep. */
-static bool is_spinning(const struct look *look, const struct seen_thread *thread)
+static bool has_slept(const struct look *look, const struct seen_thread *thread)
 {
     char path[96], text[4096];
 
     snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
-    return thread->cpu_ns_last > thread->cpu_ns_first &&
-           procfs_read_file(path, text, sizeof(text)) > 0 &&
-           parse_sleeps(text) == thread->sleep_count_first;
+    return procfs_read_file(path, text, sizeof(text)) <= 0 ||
+           parse_sleeps(text) != thread->sleep_count_first;
+}
+
+/* It computes without end: it has used a CPU while we looked, and has never gone to sleep. */
+static bool is_spinning(const struct seen_thread *thread)
+{
+    return thread->cpu_ns_last > thread->cpu_ns_first && !thread->has_slept;
 }
 
 /* A look takes a thread that has not run for asleep. Whether it was woken since, and waits for a
@@ -520,12 +543,18 @@ void procfs_find_starved(struct look *look)
         struct seen_thread *thread = &look->threads[i];
 
         thread->is_starved = false;
-        if (thread->is_gone || thread->still_since_ns == 0 ||
+        if (thread->is_gone) {
+            continue;
+        }
+        if (thread->running_count > 0 && !thread->has_slept) {
+            thread->has_slept = has_slept(look, thread);
+        }
+        if (thread->still_since_ns == 0 ||
             look_now_ns() - thread->still_since_ns < PROCFS_STARVED_NS) {
             continue;
         }
         read_state(look, thread);
-        thread->is_starved = thread->state == 'R' && !is_spinning(look, thread);
+        thread->is_starved = thread->state == 'R' && !is_spinning(thread);
         look->starved_count += thread->is_starved;
     }
 }

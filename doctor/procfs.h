@@ -17,7 +17,8 @@ bool procfs_read_watches(struct look *look, struct seen_set *set);
 /* One look at every thread: state, what it waits in, how much it ran. */
 void procfs_look_at_threads(struct look *look);
 
-/* Find the threads that are ready to run and get no CPU: what they do not do says nothing. */
+/* Find the threads that are ready to run and get no CPU: what they do not do says nothing. And
+ * those that ran and slept in between. */
 void procfs_find_starved(struct look *look);
 
 /* Up to `size` bytes of the target's memory; what was read, 0 when nothing could be. */

@@ -84,7 +84,8 @@ static void refresh_watches(struct look *look)
                     (socket->last.unread_bytes > 0 || socket->last.end_unread);
     }
     for (uint32_t i = 0; i < look->set_count && !is_needed; i++) {
-        is_needed = look->sets[i].was_ready && look->sets[i].collected_count == 0;
+        is_needed = (look->sets[i].was_ready || look->sets[i].polled_count == 0) &&
+                    look->sets[i].collected_count == 0 && look->sets[i].kind == FD_EPOLL;
     }
     if (!is_needed) {
         return;

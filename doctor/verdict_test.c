@@ -393,3 +393,43 @@ TEST(a_main_context_is_busy_while_its_thread_is_in_a_callback)
     scene.threads[0].role = ROLE_IN_CALLBACK;
     CHECK_EQ(conclude(&scene), VERDICT_BUSY_OWNER);
 }
+
+/* ---- a loop that is hardly ever caught polling ---- */
+
+/* Its thread ran at every look, inside the loop, and the set was never ready. */
+static void make_running(struct scene *scene)
+{
+    scene->threads[0].role = ROLE_IN_CALLBACK;
+    scene->threads[0].stood_in_wait = scene->threads[0].stood_still = false;
+    scene->threads[0].running_count = 40;
+    scene->threads[0].wait.kind = WAIT_RUNNING;
+}
+
+TEST(a_loop_whose_thread_ran_all_the_time_and_never_slept_is_stuck)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    make_running(&scene);
+    CHECK_EQ(conclude(&scene), VERDICT_WORKERS_BLOCKED);
+}
+
+TEST(a_loop_whose_thread_slept_between_the_looks_is_healthy)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    make_running(&scene);
+    scene.threads[0].has_slept = true;
+    CHECK_EQ(conclude(&scene), VERDICT_HEALTHY);
+}
+
+TEST(a_loop_that_changed_what_its_set_watches_is_healthy)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    make_running(&scene);
+    scene.sets[0].was_changed = true;
+    CHECK_EQ(conclude(&scene), VERDICT_HEALTHY);
+}
