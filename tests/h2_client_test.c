@@ -82,6 +82,7 @@ static struct il_runtime *runtime_new(enum il_runtime_kind kind, uint32_t worker
 
     options.kind = kind;
     options.worker_count = kind == IL_RUNTIME_MULTI_THREAD ? workers : 0;
+    options.hand_over_after_ms = IL_FOREVER; /* who is stuck keeps its loop: others are to manage */
     CHECK_OK(il_runtime_new(&options, &runtime, &err));
     return runtime;
 }

@@ -70,6 +70,7 @@ struct pool_origin {
     struct pool_identity identity;     /* its strings are in `memory` */
     struct il_list groups;             /* struct pool_group: the waiters, loop by loop */
     struct il_list sessions;           /* struct session: those that take more streams */
+    uint32_t stream_max;               /* what the last session was allowed; 0: none has said */
     bool is_h1;                        /* a connection has turned out to be HTTP/1.1 */
     _Atomic uint32_t waiter_count;     /* in the groups, or looking whether they must wait */
     _Atomic uint32_t connection_count; /* idle, driven, or being opened */
@@ -188,11 +189,12 @@ void pool_rest_again(struct pool *pool, struct conn *conn);
 
 /* What a session tells the pool, after its own lock. */
 struct pool_session_news {
-    uint64_t number; /* rises; older ones that come late say nothing new */
-    uint32_t freed;  /* places among its streams that have become free */
-    uint32_t max;    /* how many places there are now */
-    bool is_open;    /* it takes more streams */
-    bool is_gone;    /* it has ended */
+    uint64_t number;   /* rises; older ones that come late say nothing new */
+    uint32_t freed;    /* places among its streams that have become free */
+    uint32_t max;      /* how many places there are now */
+    bool has_settings; /* the server has said so; else it is a guess */
+    bool is_open;      /* it takes more streams */
+    bool is_gone;      /* it has ended */
 };
 
 /* The place became a session: it is listed, with one of its places taken for the caller. With

@@ -44,6 +44,9 @@ void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct s
     sys_mutex_lock(&pool->mutex);
     il_assert(session->pooled.origin == origin);
     session->pooled.slot_count = 1;
+    if (origin->stream_max != 0) { /* it will say itself; until then the last one's word counts */
+        session->pooled.slot_max = origin->stream_max;
+    }
     il_list_push_back(&pool->sessions, &session_ref(session)->pooled.link);
     pool->connections_total++;
     if (!is_private) {
@@ -86,7 +89,12 @@ void pool_session_hear(struct pool *pool, struct session *session,
     }
     if (news->number > session->pooled.heard_number) {
         session->pooled.heard_number = news->number;
-        session->pooled.slot_max = news->max;
+        if (news->has_settings) {
+            session->pooled.slot_max = news->max;
+        }
+        if (news->has_settings && session->pooled.origin != NULL) {
+            session->pooled.origin->stream_max = news->max;
+        }
     }
     if (news->is_gone) {
         was_listed = session_unlist_locked(pool, session, &work);

@@ -246,10 +246,12 @@ void session_unlock(struct session *session)
     news = (struct pool_session_news){
         .freed = session->shared.freed_slots,
         .max = session->shared.h2.stream_count_max,
+        .has_settings = session->shared.h2.has_settings,
         .is_open = !session->shared.is_over && h2_is_open(&session->shared.h2),
         .is_gone = session->shared.is_over,
     };
     is_news = news.freed > 0 || news.max != session->shared.told.max ||
+              news.has_settings != session->shared.told.has_settings ||
               news.is_open != session->shared.told.is_open ||
               news.is_gone != session->shared.told.is_gone;
     session->shared.freed_slots = 0;
