@@ -21,6 +21,9 @@ enum get_option {
     GET_PINS,
     GET_ADDRESS,
     GET_MAX_TIME,
+    GET_HTTP_1_1,
+    GET_HTTP_2,
+    GET_HTTP_2_PRIOR_KNOWLEDGE,
     GET_JSON,
 };
 
@@ -39,6 +42,9 @@ static const struct option get_options[] = {
     { "pinnedpubkey", required_argument, NULL, GET_PINS },
     { "address", required_argument, NULL, GET_ADDRESS },
     { "max-time", required_argument, NULL, GET_MAX_TIME },
+    { "http1.1", no_argument, NULL, GET_HTTP_1_1 },
+    { "http2", no_argument, NULL, GET_HTTP_2 },
+    { "http2-prior-knowledge", no_argument, NULL, GET_HTTP_2_PRIOR_KNOWLEDGE },
     { "json", no_argument, NULL, GET_JSON },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -58,6 +64,9 @@ static const char get_usage[] =
     "      --json                 print one line of JSON for each response; the body only with -o\n"
     "  -f, --fail                 exit status 1 if the response's status is 400 or more\n"
     "      --max-time SECONDS     give up after so long (300), decimals allowed\n"
+    "      --http1.1              HTTP/1.1 only; else https servers may choose HTTP/2\n"
+    "      --http2                HTTP/2 or nothing: end with 3 if the server chooses HTTP/1.1\n"
+    "      --http2-prior-knowledge  HTTP/2 from the first byte, without TLS too\n"
     "      --address ADDRESS      connect to this IP address instead of asking for the host\n"
     "      --cacert FILE          trust these CAs (PEM) instead of the system's\n"
     "      --cert FILE            the certificate (PEM) to show if the server asks\n"
@@ -81,6 +90,8 @@ struct get {
     const char *address;
     uint64_t max_time_ms; /* 0: the client's */
     struct il_tls_options tls_options;
+    enum il_http_version http_version;
+    bool wants_http_2;
     bool fails_on_status, is_help;
     struct get_show show;
     struct il_client *client;
@@ -208,6 +219,14 @@ static bool get_take_option(struct get *get, int option)
         return true;
     case GET_MAX_TIME:
         return get_take_time(get, optarg);
+    case GET_HTTP_1_1:
+        get->http_version = IL_HTTP_1_1;
+        return true;
+    case GET_HTTP_2:
+        return get->wants_http_2 = true;
+    case GET_HTTP_2_PRIOR_KNOWLEDGE:
+        get->http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
+        return true;
     default:
         return get->show.is_json = true;
     }
@@ -235,6 +254,10 @@ static bool get_parse(struct get *get, int argc, char **argv)
     }
     if (optind == argc) {
         fprintf(stderr, "interloop get: no URL; `interloop get --help` says how\n");
+        return false;
+    }
+    if (get->wants_http_2 && get->http_version == IL_HTTP_1_1) {
+        fprintf(stderr, "interloop get: --http2 and --http1.1; which?\n");
         return false;
     }
     if (argc - optind > 1 && get->output != NULL) {
@@ -301,6 +324,24 @@ static enum il_code get_make_request(const struct get *get, const char *url,
 
 /* ---- the response ---- */
 
+/* --http2: say so if it is not. */
+static bool get_check_version(const struct get *get, const char *url,
+                              const struct il_response *response)
+{
+    struct il_error err = { .code = IL_EPROTOCOL };
+
+    if (!get->wants_http_2 || il_response_http_version(response) == 20) {
+        return true;
+    }
+    (void)snprintf(err.message, sizeof(err.message),
+                   "the server answered in HTTP/1.1, and --http2 wants HTTP/2%s",
+                   strncmp(url, "http:", 5) == 0 ? "; without TLS try --http2-prior-knowledge"
+                                                 : "");
+    fprintf(stderr, "interloop get: %s: %s\n", il_code_name(err.code), err.message);
+    get_show_failure(&get->show, url, &err);
+    return false;
+}
+
 static int get_print_body(struct get *get, const char *url, struct il_response *response)
 {
     static char piece[GET_PIECE_SIZE];
@@ -347,7 +388,8 @@ static int get_one(struct get *get, const char *url)
         get_show_failure(&get->show, url, &err);
         status = GET_EXIT_FAILED;
     } else {
-        status = get_print_body(get, url, response);
+        status = get_check_version(get, url, response) ? get_print_body(get, url, response)
+                                                       : GET_EXIT_FAILED;
         il_response_free(response);
     }
     il_request_free(request);
@@ -368,6 +410,7 @@ static int get_start(struct get *get)
         return err.code == IL_EINVAL ? GET_EXIT_USAGE : GET_EXIT_FAILED;
     }
     options.name = "interloop get";
+    options.http_version = get->http_version;
     options.tls = get->tls;
     if (il_client_new(&options, &get->client, &err) != IL_OK) {
         fprintf(stderr, "interloop get: %s\n", err.message);

@@ -83,8 +83,12 @@ static void put_head(FILE *out, bool is_safe, const char *prefix,
     int version = il_response_http_version(response);
     const char *reason = il_response_reason(response);
 
-    fprintf(out, "%sHTTP/%d.%d %d ", prefix, version / 10, version % 10,
-            il_response_status(response));
+    if (version == 20) {
+        fprintf(out, "%sHTTP/2 %d ", prefix, il_response_status(response));
+    } else {
+        fprintf(out, "%sHTTP/%d.%d %d ", prefix, version / 10, version % 10,
+                il_response_status(response));
+    }
     (void)put_safely(out, reason, strlen(reason), false);
     fputs(is_safe ? "\n" : "\r\n", out);
     put_headers(out, is_safe, prefix, il_response_headers(response));

@@ -184,6 +184,22 @@ def https_wants_the_ca_and_says_what_is_wrong():
 
 
 @check
+def http_version_is_the_one_that_was_asked_for():
+    with tempfile.TemporaryDirectory() as folder:
+        ca = os.path.join(folder, "ca.pem")
+        with Serve("--tls", "--ca-file", ca) as server:  # it speaks HTTP/1.1 only
+            by_choice = get("-i", "--http1.1", "--cacert", ca, server.url + "id/1")
+            demanded = get("--http2", "--cacert", ca, server.url + "id/1")
+            known = get("--http2-prior-knowledge", "--cacert", ca, server.url + "id/1")
+            both = get("--http2", "--http1.1", server.url)
+    yield from want_part("stdout", by_choice.stdout, "^HTTP/1.1 200 OK")
+    yield from want("exit status", (demanded.returncode, demanded.stdout), (3, ""))
+    yield from want_part("stderr", demanded.stderr, "IL_EPROTOCOL: .*--http2 wants HTTP/2")
+    yield from want("exit status", known.returncode, 3)
+    yield from want("exit status", both.returncode, 2)
+
+
+@check
 def client_certificate_is_shown_to_who_asks():
     with tempfile.TemporaryDirectory() as folder:
         names = {name: os.path.join(folder, name) for name in ("ca.pem", "client.pem")}

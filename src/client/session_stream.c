@@ -384,7 +384,7 @@ static void note_begun(struct il_call *call, const struct session *session, bool
     atomic_store_explicit(&call->conn_id, session->id, memory_order_relaxed);
     call->has_begun = false;
     call->sent_size = 1; /* the head, at least: it cannot be taken back */
-    timing->connected_ns = loop_now_ns(call->home);
+    timing->connected_ns = was_reused ? loop_now_ns(call->home) : sys_now_ns();
     timing->connection_id = session->id;
     response_set_tls(call->response, session->tls_facts);
     timing->was_reused = was_reused;

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""`interloop get` against real servers over TLS: nginx, apache2 and haproxy as Debian has them.
+"""`interloop get` and `interloop bench` against real servers over TLS, in HTTP/1.1 and HTTP/2: nginx, apache2,
+haproxy, h2o and nghttpx as Debian has them.
 
 Each is started on loopback as the current user, with a configuration, certificates and a folder that are made for
 the occasion, and stopped again. Behind them stands `interloop serve`, so the same requests can be made of all.
@@ -23,7 +24,8 @@ import harness  # noqa: E402
 
 EXE = os.path.abspath(os.path.join(os.environ.get("IL_BUILD", "build"), "interloop"))
 START_S = 20
-VERSIONS = {"TLSv1.2": "1.2", "TLSv1.3": "1.3"}
+VERSIONS = ["TLSv1.2", "TLSv1.3"]
+PROTOCOLS = ["http/1.1", "h2"]
 
 
 def free_port():
@@ -44,7 +46,7 @@ def run(*command):
                           timeout=120)
 
 
-def get(folder, *arguments):
+def get_in(folder, *arguments):
     return run(EXE, "get", "--cacert", os.path.join(folder, "ca.pem"), *arguments)
 
 
@@ -78,10 +80,10 @@ def make_certificates(folder):
 
 # ---- servers ----
 
-def nginx(folder, origin, ports):
+def nginx(folder, origin, ports, protocol):
     servers = "".join(f"""
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen 127.0.0.1:{port} ssl{" http2" if protocol == "h2" else ""};
         ssl_certificate {folder}/server.crt;
         ssl_certificate_key {folder}/server.key;
         ssl_protocols {version};
@@ -101,7 +103,7 @@ worker_processes 1;
 {"user root;" if os.getuid() == 0 else ""}
 pid {folder}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections 64; }}
+events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_max_body_size 0;
@@ -111,15 +113,16 @@ http {{
     return config, [find("nginx"), "-p", folder, "-e", "stderr", "-c"]
 
 
-def apache2(folder, origin, ports):
+def apache2(folder, origin, ports, protocol):
     program = find("apache2")
     modules = "/usr/lib/apache2/modules"
     load = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in
-                   ("mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http", "alias"))
+                   ("mpm_event", "authz_core", "socache_shmcb", "ssl", "http2", "proxy", "proxy_http", "alias"))
     hosts = "".join(f"""
 Listen 127.0.0.1:{port} https
 <VirtualHost 127.0.0.1:{port}>
     SSLEngine on
+    Protocols {protocol}
     SSLCertificateFile {folder}/server.crt
     SSLCertificateKeyFile {folder}/server.key
     SSLProtocol -all +{version}
@@ -149,10 +152,10 @@ SSLSessionCache shmcb:{folder}/sessions(512000)
     return config, [program, "-D", "FOREGROUND", "-f"]
 
 
-def haproxy(folder, origin, ports):
+def haproxy(folder, origin, ports, protocol):
     fronts = "".join(f"""
 frontend front{number}
-    bind 127.0.0.1:{port} ssl crt {folder}/server.pem ssl-min-ver {version} ssl-max-ver {version} alpn http/1.1 """
+    bind 127.0.0.1:{port} ssl crt {folder}/server.pem ssl-min-ver {version} ssl-max-ver {version} alpn {protocol} """
                      + (f"ca-file {folder}/ca.pem verify required" if wants else "") + "\n    default_backend origin\n"
                      for number, ((version, wants), port) in enumerate(ports.items()))
     config = f"""global
@@ -170,12 +173,50 @@ backend origin
     return config, [find("haproxy"), "-db", "-q", "-f"]
 
 
-class Server:
-    """One of them, with a port for each TLS version, with and without a demand for client certificates."""
+def h2o(folder, origin, ports, protocol):
+    (version, _), port = next(iter(ports.items()))
+    config = f"""listen:
+  host: 127.0.0.1
+  port: {port}
+  ssl:
+    certificate-file: {folder}/server.crt
+    key-file: {folder}/server.key
+    minimum-version: {version}
+{"user: root" if os.getuid() == 0 else ""}
+num-threads: 1
+http2-reprioritize-blocking-assets: OFF
+hosts:
+  default:
+    paths:
+      /file:
+        file.dir: {folder}/file
+      /:
+        proxy.reverse.url: http://127.0.0.1:{origin}/
+"""
+    return config, [find("h2o"), "-c"]
 
-    def __init__(self, configure):
-        self.configure = configure
-        self.ports = {(version, wants): free_port() for version in VERSIONS for wants in (False, True)}
+
+def nghttpx(folder, origin, ports, protocol):
+    fronts = "".join(f"frontend=127.0.0.1,{port}\n" for (_, wants), port in ports.items() if not wants)
+    config = f"""{fronts}backend=127.0.0.1,{origin}
+private-key-file={folder}/server.key
+certificate-file={folder}/server.crt
+workers=1
+accesslog-file=/dev/null
+errorlog-file=/dev/stderr
+pid-file={folder}/nghttpx.pid
+"""
+    return config, [find("nghttpx"), "--conf"]
+
+
+class Server:
+    """One of them, with a port for a TLS version, and one more that demands client certificates."""
+
+    def __init__(self, configure, version, protocol):
+        self.configure, self.version, self.protocol = configure, version, protocol
+        self.ports = {(version, False): free_port()}
+        if configure in (nginx, apache2, haproxy):
+            self.ports[version, True] = free_port()
         self.processes = []
 
     def start(self, command, **options):
@@ -194,7 +235,7 @@ class Server:
             make_certificates(self.folder)
             self.origin = self.start([EXE, "serve", "--json"], stdout=subprocess.PIPE, text=True)
             self.origin_port = json.loads(self.origin.stdout.readline())["port"]
-            config, command = self.configure(self.folder, self.origin_port, self.ports)
+            config, command = self.configure(self.folder, self.origin_port, self.ports, self.protocol)
             path = os.path.join(self.folder, "config")
             with open(path, "w", encoding="ascii") as file:
                 file.write(config)
@@ -233,8 +274,8 @@ class Server:
             self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, version, path, wants=False):
-        return f"https://localhost:{self.ports[version, wants]}/{path}"
+    def url(self, path, wants=False):
+        return f"https://localhost:{self.ports[self.version, wants]}/{path}"
 
 
 # ---- what is demanded ----
@@ -254,49 +295,64 @@ def digest(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def check_server(configure, version):
-    with Server(configure) as server:
-        folder = server.folder
-        where = functools.partial(server.url, version)
+def check_many_at_once(server):
+    """From two runtimes, so that a session has streams of both."""
+    out = run(EXE, "bench", "--json", "-c", "40", "-r", "2", "-n", "2000", "--cacert",
+              os.path.join(server.folder, "ca.pem"), server.url("bytes/2000"))
+    yield from want(f"bench: {out.stdout} {out.stderr}", out.returncode, 0)
 
-        out = get(folder, "-v", where("id/a"), where("id/b"), where("id/c"))
+
+def check_server(configure, version, protocol):
+    with Server(configure, version, protocol) as server:
+        folder, where = server.folder, server.url
+        get = functools.partial(get_in, folder, "--http2" if protocol == "h2" else "--http1.1")
+
+        out = get("-v", where("id/a"), where("id/b"), where("id/c"))
         yield from want("bodies", out.stdout, "abc")
-        yield from want_part("stderr", out.stderr, rf"TLS: {re.escape(version)}, .*protocol (http/1.1|not chosen)")
+        yield from want_part("stderr", out.stderr, rf"TLS: {re.escape(version)}, .*protocol {protocol if protocol == 'h2' else '(http/1.1|not chosen)'}")
         yield from want("reused connections", len(re.findall(r"connection \d+: reused", out.stderr)), 2)
 
-        out = get(folder, "-v", "-H", "Connection: close", where("id/a"), where("id/b"))
-        yield from want_part("stderr", out.stderr, "session resumed")
+        out = get("-v", "-H", "Connection: close", where("id/a"), where("id/b"))
+        if protocol == "http/1.1":
+            yield from want_part("stderr", out.stderr, "session resumed")
 
         name = os.path.join(folder, "body")
         for path, size in (("bytes/300000?seed=1&chunked=1", 300000), ("bytes/20000000?seed=2", 20000000),
                            ("bytes/100000?seed=3&close=1", 100000)):
-            out = get(folder, "-o", name, where(path))
+            out = get("-o", name, where(path))
             yield from want(f"{path}: {out.stderr}", (out.returncode, os.path.getsize(name)), (0, size))
             plain = run(EXE, "get", "-o", name + "2", f"http://127.0.0.1:{server.origin_port}/{path}")
             yield from want("exit status", plain.returncode, 0)
             yield from want(path, digest(name), digest(name + "2"))
 
-        out = get(folder, "-d", "@" + name + "2", where("sink"))
+        out = get("-d", "@" + name + "2", where("sink"))
         yield from want_part("upload", out.stdout + out.stderr, "100000")
-        yield from want_part("HEAD", get(folder, "-i", "-X", "HEAD", where("id/a")).stdout, "^HTTP/1.1 200")
-        yield from want("404", get(folder, "-f", where("status/404")).returncode, 1)
+        yield from want_part("HEAD", get("-i", "-X", "HEAD", where("id/a")).stdout, "^HTTP/(1.1|2) 200")
+        yield from want("404", get("-f", where("status/404")).returncode, 1)
 
-        wrong = get(folder, "--address", "127.0.0.1", where("id/a").replace("localhost", "wrong.example"))
+        wrong = get("--address", "127.0.0.1", where("id/a").replace("localhost", "wrong.example"))
         yield from want_part("wrong host", wrong.stderr, "IL_ECERT.*HOSTNAME_MISMATCH")
         yield from want_part("unknown CA", run(EXE, "get", where("id/a")).stderr, "IL_ECERT.*issuer 'CN=Interop CA'")
 
-        # nginx refuses with a response, the others with an alert.
-        out = get(folder, "-f", where("id/a", wants=True))
-        yield from want("without a client certificate", (out.returncode in (1, 3), out.stdout == "a"), (True, False))
-        out = get(folder, "--cert", os.path.join(folder, "client.pem"), where("id/a", wants=True))
-        yield from want(f"with a client certificate: {out.stderr}", out.stdout, "a")
+        if (version, True) in server.ports:  # nginx refuses with a response, the others with an alert
+            out = get("-f", where("id/a", wants=True))
+            yield from want("without a client certificate", (out.returncode in (1, 3), out.stdout == "a"),
+                            (True, False))
+            out = get("--cert", os.path.join(folder, "client.pem"), where("id/a", wants=True))
+            yield from want(f"with a client certificate: {out.stderr}", out.stdout, "a")
 
-        if configure is not haproxy:  # which serves no files
-            out = get(folder, "-o", name, where("file/data"))
+        yield from check_many_at_once(server)
+        if configure in (nginx, apache2, h2o):  # the others serve no files
+            out = get("-o", name, where("file/data"))
             yield from want("file", digest(name), digest(os.path.join(folder, "file", "data")))
 
 
-CHECKS = [(f"{configure.__name__}_over_{version.replace('.', '_').replace('v', '_')}_is_understood".lower(),
-           functools.partial(check_server, configure, version))
-          for configure in (nginx, apache2, haproxy) for version in VERSIONS]
+def name_of(configure, version, protocol):
+    words = f"{configure.__name__} {'HTTP/2' if protocol == 'h2' else protocol} over {version} is understood"
+    return re.sub(r"[^a-z0-9]+", "_", words.lower().replace("tlsv", "tls_"))
+
+
+CHECKS = [(name_of(configure, version, protocol), functools.partial(check_server, configure, version, protocol))
+          for configure in (nginx, apache2, haproxy, h2o, nghttpx) for protocol in PROTOCOLS for version in VERSIONS
+          if configure in (nginx, apache2, haproxy) or (protocol, version) == ("h2", "TLSv1.3")]
 harness.run(CHECKS)
