@@ -140,9 +140,13 @@ class Suite:
 
     def measure_one(self, index, contest, server):
         time_plan, rest = self.budget, self.contests[index:]
+        if not time_plan.has_time_for_all(rest):
+            for one in rest:
+                if not one.is_hurried:
+                    one.hurry()
         seconds = time_plan.seconds_for(rest)
         rounds.say(f"[{index + 1} of {len(self.contests)}] {contest.workload.name}: {contest.workload.title}: "
-                   f"{contest.rounds()} rounds of {len(contest.samples)} programs; {budget.words(time_plan.gone_s())} "
+                   f"{contest.rounds()} rounds of {len(contest.samples)} programs, {seconds:.1f} s each; {budget.words(time_plan.gone_s())} "
                    f"gone, about {budget.words(time_plan.cost_s(rest, seconds))} to go")
         if not time_plan.has_time_for(contest, seconds):
             self.not_measured[contest.workload.name] = "there was no time"

@@ -59,6 +59,10 @@ class Budget:
     def has_time_for(self, item, seconds):
         return self.limit_s is None or self.cost_s([item], seconds) <= self.left_s()
 
+    def has_time_for_all(self, items):
+        """At least if the runs are as short as they may be."""
+        return self.limit_s is None or self.cost_s(items, SECONDS_MIN) <= self.left_s()
+
     def begin(self):
         self.item_at = self.clock()
 

@@ -11,14 +11,13 @@ from suite import budget, machine, measure, statistics
 from suite.contenders import BY_NAME as CONTENDERS
 from suite.outcome import Outcome
 
-TIMEOUT_S = 300          # for one run of one program, unless it has to run longer
+TIMEOUT_S = 150          # for one run of one program
 WRK_SHORT_S = 1          # wrk counts whole seconds
 MEMORY_ROUNDS_MAX = 3    # memory hardly differs from one to the next
 ROUNDS_MIN = 3           # are made even if it takes too long
-SLOW_S = 5               # who needs that long beside what is measured makes fewer rounds
+SLOW_RUN_S = 35          # of one of a workload's slow contenders
 RATE_OVERHEAD_S = 0.3    # of a run at a fixed rate, or for so many seconds
 MEMORY_OVERHEAD_S = 3.5  # of a run that holds 10,000 connections, and of the short one
-MEMORY_SLOW_S = {"curl-multi": 25, "curl-socket": 25}  # opens them in quadratic time
 FLOOR_AGAIN = "floor-again"
 PERCENTILES = (50, 99, 99.9)
 
@@ -41,6 +40,7 @@ class Contest:
         self.samples = {}   # name -> [Sample], one for each round
         self.shorts = {}    # name -> [Sample] of the short runs
         self.notes = []     # what else a reader should know
+        self.is_hurried = False  # see hurry()
         for name in names:
             why = CONTENDERS[name].why_absent(settings.build)
             if why:
@@ -55,16 +55,31 @@ class Contest:
     def contender(self, name):
         return CONTENDERS[self.workload.floor if name == FLOOR_AGAIN else name]
 
+    def warm_up(self, name, workload=None):
+        """Requests that are not counted: who is slow makes no more than one on each connection."""
+        workload = workload or self.workload
+        return workload.connections if self.is_slow(name) else workload.warm_up()
+
     def rounds(self):
+        most = ROUNDS_MIN if self.is_hurried else self.settings.rounds
         if self.workload.kind == "memory":
-            return 1 if self.settings.is_quick else min(self.settings.rounds, MEMORY_ROUNDS_MAX)
-        return self.settings.rounds
+            most = 1 if self.settings.is_quick else min(most, MEMORY_ROUNDS_MAX)
+        return min(most, self.settings.rounds)
+
+    def is_slow(self, name):
+        return name in self.workload.slow
 
     def rounds_of(self, name):
-        """Memory hardly differs, so who is slow shows it once."""
-        if self.overheads_s.get(name, 0) < SLOW_S:
-            return self.rounds()
-        return 1 if self.workload.kind == "memory" else min(self.rounds(), ROUNDS_MIN)
+        return 1 if self.is_slow(name) else self.rounds()
+
+    def hurry(self):
+        """There is not enough time: fewer rounds, and without those that are slow."""
+        self.is_hurried = True
+        for name in [name for name in self.samples if self.is_slow(name)]:
+            self.samples.pop(name)
+            self.absent[name] = "there was no time"
+        if self.rounds() < self.settings.rounds and self.workload.kind != "memory":
+            self.notes.append(f"{self.rounds()} rounds only: there was no time for {self.settings.rounds}")
 
     def estimate_s(self, seconds):
         """What all of it takes, with runs of so many seconds."""
@@ -72,7 +87,7 @@ class Contest:
                    for name in self.samples)
 
     def measured_s(self, name, seconds):
-        if self.workload.kind == "memory":
+        if self.workload.kind == "memory" or self.is_slow(name):
             return 0
         if self.contender(name).is_timed:
             return 2 * WRK_SHORT_S + max(1, round(seconds))
@@ -84,7 +99,7 @@ class Contest:
         workload = workload or self.workload
         contender = self.contender(name)
         command = contender.command(self.settings.build, server.port, workload, count,
-                                    min(workload.warm_up(), count - 1))
+                                    min(self.warm_up(name, workload), count - 1))
         cores = self.settings.cores
         cpus = [cores.client] if not workload.uses_all_cores else sorted({cores.client, cores.server})
         server_before_s = server.cpu_s()
@@ -115,8 +130,11 @@ class Contest:
     def pilot(self, server, name):
         """Sets how long a request takes, and how long a run takes beside those that are measured."""
         workload, contender = self.workload, self.contender(name)
+        if self.is_slow(name):
+            self.overheads_s[name] = SLOW_RUN_S
+            return
         if workload.kind == "memory":
-            self.overheads_s[name] = MEMORY_SLOW_S.get(name, MEMORY_OVERHEAD_S)
+            self.overheads_s[name] = MEMORY_OVERHEAD_S
             return
         if workload.rate or contender.is_timed:
             self.overheads_s[name] = RATE_OVERHEAD_S
@@ -142,6 +160,8 @@ class Contest:
         workload = self.workload
         if workload.kind == "memory":
             return workload.connections
+        if self.is_slow(name):
+            return self.warm_up(name) + workload.pilot // 4
         if workload.rate:
             return int(workload.rate * max(1, seconds))
         if self.contender(name).is_timed:
@@ -191,7 +211,7 @@ class Contest:
         for name in [name for name, samples in self.samples.items() if not samples]:
             self.drop(name, "it was never run")
         few = {name: len(samples) for name, samples in self.samples.items() if self.rounds_of(name) < self.rounds()}
-        self.notes += [f"{CONTENDERS[name].label}: {count} round{'' if count == 1 else 's'} only, for it is slow to start"
+        self.notes += [f"{CONTENDERS[name].label}: {count} round{'' if count == 1 else 's'} only, for it takes half a minute to start"
                        for name, count in few.items() if name != FLOOR_AGAIN]
         return Outcome(self.workload.name, self.rows(), self.absent, self.failed, self.notes)
 

@@ -8,7 +8,7 @@ class Workload:
     the second time shows what difference means nothing here."""
 
     def __init__(self, name, title, contenders, path="/small", connections=1, upload=0, rate=0, runtimes=0,
-                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False, linger_ms=0):
+                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False, linger_ms=0, slow=()):
         self.name = name
         self.title = title
         self.contenders = contenders
@@ -22,6 +22,7 @@ class Workload:
         self.pilot = pilot    # requests of the run that finds out how many fit into the time wanted
         self.quick = quick    # who takes part with --quick; None: the workload is left out then
         self.uses_all_cores = uses_all_cores
+        self.slow = slow      # contenders that take half a minute to open so many connections: one round is enough
         self.linger_ms = linger_ms  # "memory": read it then, with idle connections; else read the peak
 
     def warm_up(self):
@@ -49,6 +50,7 @@ PATTERNS = ["il-default", "il-per-runtime", "il-factory", "il-single", "il-proxy
 IDLE = ["floor-epoll", "il-call", "curl-multi", "curl-socket"]
 CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
            "go"]
+CURL = ("curl-multi", "curl-socket")  # libcurl opens many connections in quadratic time, too
 PACED = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
 
 ALL = [
@@ -57,7 +59,7 @@ ALL = [
     Workload("get-64", "small GETs, 64 in flight", MANY, connections=64, pilot=10000,
              quick=["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "hyper"]),
     Workload("get-1024", "small GETs, 1,024 in flight", VERY_MANY, connections=1024, pilot=10000),
-    Workload("get-9000", "small GETs, 9,000 in flight", VERY_MANY, connections=9000, pilot=18000),
+    Workload("get-9000", "small GETs, 9,000 in flight", VERY_MANY, connections=9000, pilot=18000, slow=CURL),
     Workload("download", "10 MB bodies, one at a time", BULK, path=f"/bytes/{HUGE}", pilot=10,
              quick=["floor-blocking", "il-thread", "curl-easy"]),
     Workload("upload", "10 MB uploads, one at a time", BULK, path="/sink", upload=HUGE, pilot=10),
@@ -68,10 +70,10 @@ ALL = [
     Workload("paced-40k", "40,000 small GETs a second, at most 64 in flight", PACED, connections=64, rate=40_000,
              kind="latency"),
     Workload("held-10k", "10,000 requests in flight, answered a second after the last has come", HELD,
-             path="/hold/10000/1000", connections=10_000, kind="memory",
+             path="/hold/10000/1000", connections=10_000, kind="memory", slow=CURL,
              quick=["floor-epoll", "il-task", "curl-multi"]),
     Workload("idle-10k", "10,000 idle connections, after all have been answered", IDLE, path="/hold/10000/100",
-             connections=10_000, kind="memory", linger_ms=400),
+             connections=10_000, kind="memory", linger_ms=400, slow=CURL),
     Workload("across", "small GETs, one at a time, on one connection that two runtimes use in turn",
              ["il-same", "il-across"], quick=["il-same", "il-across"]),
 ] + [
