@@ -92,6 +92,20 @@ static void progress_end(const struct progress *progress)
 
 /* ---- the command ---- */
 
+/* What to try next. */
+static const char *hint(enum il_code code)
+{
+    switch (code) {
+    case IL_ECONNECT:
+    case IL_ERESOLVE:
+        return "; is the server running?";
+    case IL_ECERT:
+        return "; trust its CA (--cacert), or anybody (--insecure)";
+    default:
+        return "";
+    }
+}
+
 static int explain_failure(const struct bench_options *options, const struct il_error *err)
 {
     bool is_usage = err->code == IL_EURL || err->code == IL_EREQUEST || err->code == IL_EINVAL;
@@ -100,8 +114,7 @@ static int explain_failure(const struct bench_options *options, const struct il_
         fprintf(stderr, "interloop bench: '%.256s': %s\n", options->url, err->message);
         return BENCH_EXIT_USAGE;
     }
-    fprintf(stderr, "interloop bench: %s%s\n", err->message,
-            err->code == IL_ECONNECT || err->code == IL_ERESOLVE ? "; is the server running?" : "");
+    fprintf(stderr, "interloop bench: %s%s\n", err->message, hint(err->code));
     if (is_usage) {
         fprintf(stderr, "Try 'interloop bench --help'.\n");
     }

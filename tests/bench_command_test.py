@@ -321,6 +321,27 @@ def body_may_come_on_stdin():
 
 
 @check
+def https_is_spoken_with_whom_is_trusted_and_with_nobody_else():
+    with tempfile.TemporaryDirectory() as folder:
+        ca = os.path.join(folder, "ca.pem")
+        with Server("--tls", "--ca-file", ca) as server:
+            for arguments in (["--cacert", ca], ["-k"]):
+                status, report = measure("-n", "60", "-c", "6", "-r", "2", *arguments, server.url)
+                yield from want(f"exit status with {arguments}", status, 0)
+                yield from want("answered", report["answered"], 60)
+                yield from want_in("opened", report["connections"]["opened"], 1, 6)
+            out = run("-z", "1h", server.url)
+            yield from want("exit status without a CA", out.returncode, 3)
+            yield from want("stdout", out.stdout, "")
+            if "certificate" not in out.stderr or "--cacert" not in out.stderr:
+                yield f"stderr is {out.stderr!r}"
+    out = run("--cacert", "/nonexistent/ca", "https://127.0.0.1:1/")
+    yield from want("exit status without the file", out.returncode, 3)
+    if "/nonexistent/ca" not in out.stderr:
+        yield f"stderr is {out.stderr!r}"
+
+
+@check
 def connections_are_kept_and_shared_unless_told_otherwise():
     with Server() as server:
         _, kept = measure("-n", "600", "-c", "6", "-r", "2", server.url)
