@@ -21,6 +21,7 @@ from suite import (budget, contenders, goals, instructions, machine, measure, ou
 
 FULL_ROUNDS, FULL_SECONDS = 7, 1.5
 LIMITED_ROUNDS = 5  # with --minutes
+LITTLE = 1 / 40     # of --minutes
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.25
 ROOT = os.path.dirname(HERE)
 RECORD = os.path.join(HERE, "instructions.json")
@@ -129,7 +130,7 @@ class Suite:
                 rounds.say(f"[pilot {index + 1} of {len(self.contests)}] {contest.workload.name}; "
                            f"{budget.words(self.budget.gone_s())} gone")
                 self.guard(contest, server, contest.pilot_all)
-            for index, contest in enumerate(self.contests):
+            for index, contest in enumerate(self.in_order()):
                 self.measure_one(index, contest, server)
         except KeyboardInterrupt:
             self.was_stopped = True
@@ -138,8 +139,15 @@ class Suite:
                                       if contest.workload.name not in done})
             rounds.say("bench: ended early; what was measured is kept")
 
+    def in_order(self):
+        """Where time is short, those first that take little of it: what is left out then is one, and not many."""
+        if not self.options.minutes:
+            return self.contests
+        little_s = self.options.minutes * 60 * LITTLE
+        return sorted(self.contests, key=lambda contest: contest.estimate_s(budget.SECONDS_MIN) > little_s)
+
     def measure_one(self, index, contest, server):
-        time_plan, rest = self.budget, self.contests[index:]
+        time_plan, rest = self.budget, self.in_order()[index:]
         if not time_plan.has_time_for_all(rest):
             for one in rest:
                 if not one.is_hurried:
@@ -158,6 +166,7 @@ class Suite:
         time_plan.end(contest, seconds)
         self.longest_s = max(self.longest_s, seconds)
         self.outcomes.append(contest.outcome())
+        self.outcomes.sort(key=lambda result: workloads.ALL.index(result.workload))
         self.write()
 
     def guard(self, contest, server, action):
@@ -170,7 +179,8 @@ class Suite:
 
     def about(self):
         settings = self.settings
-        return {"machine": machine.describe(), "noise": settings.noise.shares(), "rounds": settings.rounds,
+        made = max((result.round_count() for result in self.outcomes), default=settings.rounds)
+        return {"machine": machine.describe(), "noise": settings.noise.shares(), "rounds": made,
                 "seconds": self.longest_s, "is_quick": settings.is_quick, "not_measured": self.not_measured,
                 "are_cores_shared": settings.cores.are_shared}
 

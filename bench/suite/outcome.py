@@ -14,6 +14,10 @@ class Outcome:
         self.failed = failed or {}
         self.notes = notes or []
 
+    def round_count(self):
+        return max((len(value.values) for row in self.rows.values() for value in row.values()
+                    if isinstance(value, statistics.Spread)), default=0)
+
     def to_json(self):
         return {
             "title": self.workload.title, "floor": self.workload.floor,

@@ -16,6 +16,7 @@ BAR_HEIGHT = 15
 LINE_HEIGHT = 23
 TITLE_HEIGHT = 40
 LEGEND_HEIGHT = 30
+OUTLIER = 2.5  # times the next: would make all others too short to be told apart, and is cut
 COLOURS = {  # kind: (system, user)
     "floor": ("#8c96a3", "#c3cad2"),
     "interloop": ("#0b7a75", "#4fc1ba"),
@@ -26,9 +27,11 @@ STYLE = """
   .title { font-weight: 600; font-size: 13px; }
   .small { font-size: 11px; fill: #57606a; }
   .range { stroke: #24292f; stroke-width: 1.2; }
+  .cut { stroke: #ffffff; stroke-width: 3; }
   .floor { stroke: #57606a; stroke-width: 1; stroke-dasharray: 3 3; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .small { fill: #9da7b3; } .range { stroke: #e6edf3; } .floor { stroke: #9da7b3; }
+    .cut { stroke: #0d1117; }
   }
 """
 
@@ -76,9 +79,34 @@ def _memory_bar(name, row):
     return Bar(name, [(each.median, COLOURS[CONTENDERS[name].kind][0], text)], each.low, each.high, text)
 
 
+def _longest(bars):
+    """The value that gets the whole width: the largest, but for outliers among the larger half."""
+    values = sorted(bar.high for bar in bars)
+    for i in range(len(values) - 1, len(values) // 2, -1):
+        if values[i] > OUTLIER * values[i - 1]:
+            values = values[:i]
+    return values[-1]
+
+
+def _draw_cut_bar(bar, y, middle, css):
+    """One that is longer than the width: as long as that, and with a gap that says so."""
+    width = WIDTH - LABEL_WIDTH - VALUE_WIDTH
+    elements = [_text(LABEL_WIDTH - 8, middle + 4, CONTENDERS[bar.name].label, css, "end")]
+    x = LABEL_WIDTH
+    for value, colour, what in bar.parts:
+        elements.append(_rect(x, y, value / bar.value * width, colour, what))
+        x += value / bar.value * width
+    for gap in (width * 0.8, width * 0.8 + 8):
+        elements.append(_line(LABEL_WIDTH + gap, y + BAR_HEIGHT + 2, LABEL_WIDTH + gap + 6, y - 2, "cut"))
+    elements.append(_text(LABEL_WIDTH + width + 6, middle + 4, bar.text, css))
+    return elements
+
+
 def _draw_bar(bar, y, scale):
     middle = y + BAR_HEIGHT / 2
     css = "title" if CONTENDERS[bar.name].kind == "interloop" else ""
+    if max(bar.high, bar.value) * scale > WIDTH - LABEL_WIDTH - VALUE_WIDTH + 1:
+        return _draw_cut_bar(bar, y, middle, css)
     elements = [_text(LABEL_WIDTH - 8, middle + 4, CONTENDERS[bar.name].label, css, "end")]
     x = LABEL_WIDTH
     for value, colour, what in bar.parts:
@@ -91,7 +119,7 @@ def _draw_bar(bar, y, scale):
 
 def _draw_panel(title, floor_name, bars, top):
     """One workload; returns (elements, height)."""
-    scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / max(bar.high for bar in bars)
+    scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / _longest(bars)
     bottom = top + TITLE_HEIGHT + len(bars) * LINE_HEIGHT
     elements = [_text(8, top + 25, title[0].upper() + title[1:], "title")]
     for bar in bars:
@@ -118,7 +146,7 @@ def _draw(panels, make_bar, parts, what):
         elements.append(_text(x + 14 * len(parts) + 6, 20, ": ".join([kind, ", ".join(parts)] if parts[0] else [kind]),
                               "small"))
         x += 178 if parts[0] else 110
-    elements.append(_text(x, 20, f"{what}; thin line: range; dashed: floor", "small"))
+    elements.append(_text(x, 20, f"{what}; line: range; dashes: floor; gap: cut short", "small"))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" '
             f'role="img" aria-label="{escape(what)}, by client">\n<style>{STYLE}</style>\n'
             + "\n".join(elements) + "\n</svg>\n")

@@ -2,6 +2,7 @@
 """suite_test: the benchmark suite measures what it says: its programs, its arithmetic, its reports."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -224,6 +225,15 @@ def report_and_plot_show_every_row():
     for wanted in ("interloop, callbacks", "4.00 KiB"):
         if wanted not in svg:
             yield f"not in the plot of memory: {wanted}"
+    rows = {name: {"cpu_us": statistics.Spread([us]), "user_share": 0.5}
+            for name, us in (("floor-epoll", 4), ("il-call", 5), ("wrk", 6), ("soup-async", 90))}
+    svg = plot.draw_cpu([("one outlier", "floor-epoll", rows)])
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="15"', svg)][:8]
+    whole = plot.WIDTH - plot.LABEL_WIDTH - plot.VALUE_WIDTH
+    if [round(2 * width) for width in widths[::2]] != [round(whole * us / 6) for us in (4, 5, 6, 6)]:
+        yield f"the bars are {widths} wide, want 4, 5, 6 and 6 sixths of {whole}, in halves"
+    if 'class="cut"' not in svg:
+        yield "a bar that is longer than drawn does not say so"
     line = "| libcurl, the best of its ways | 1,100 µs · 1.00 × |"
     if line not in report.summary(ABOUT, [result]):
         yield f"not in the summary: {line}\n{report.summary(ABOUT, [result])}"
