@@ -339,14 +339,31 @@ static enum il_code task_join_wait(struct il_task *task, struct rt_place *place,
     return il_task_is_finished(task) ? IL_OK : code;
 }
 
+/* An orphan, whose loop is gone, waits as the thread that it is on. That may need a loop, and there
+ * may be no memory for one: then look again and again. False: the task has finished meanwhile. */
+static bool task_join_as_orphan(struct il_task *task, struct rt_place *ret_place)
+{
+    struct il_runtime *runtime = task->home->runtime;
+
+    while (rt_enter_as_thread(rt_thread(), ret_place, NULL) != IL_OK) {
+        if (il_task_is_finished(task)) {
+            return false;
+        }
+        sys_mutex_lock(&runtime->locked.mutex);
+        (void)sys_cond_wait_until(&runtime->locked.quiet, &runtime->locked.mutex,
+                                  sys_now_ns() + LOOP_NS_PER_MS);
+        sys_mutex_unlock(&runtime->locked.mutex);
+    }
+    return true;
+}
+
 void task_join_regardless(struct il_task *task)
 {
     struct rt_place place;
     struct task_joiner joiner;
 
-    /* As a task if we can; an orphan, whose loop is gone, waits as the thread that it is on. */
-    if (rt_enter(&place, false, NULL) != IL_OK) {
-        il_assert(rt_enter_as_thread(rt_thread(), &place, NULL) == IL_OK);
+    if (rt_enter(&place, false, NULL) != IL_OK && !task_join_as_orphan(task, &place)) {
+        return;
     }
     if (task_join_wait(task, &place, IL_FOREVER) != IL_OK) {
         il_task_cancel(task);
