@@ -21,8 +21,9 @@ extern const struct cause cause_leftovers;
 extern const struct cause cause_dropped_mid_body;
 extern const struct cause cause_seed;
 
-/* Not in the matrix: it shows nothing in particular, and finds whatever there is (chaos.h). */
-extern const struct cause cause_general;
+/* Not in the matrix: they show nothing in particular, and are there to find things (explore.h). */
+extern const struct cause cause_unasked;
+extern const struct cause cause_general; /* chaos.h */
 
 extern const struct solution solution_shared;
 extern const struct solution solution_single;

@@ -212,3 +212,29 @@ const struct cause cause_parked_between = {
         "hanging hyper client.",
     .run = parked_between_run,
 };
+
+/* ---- unasked ---- */
+
+static void unasked_run(struct world *world)
+{
+    struct actor *a = actor_a(world);
+    struct actor *b = actor_b(world);
+
+    world_fetch(world, a, 1);
+    if (!world_is_failed(world)) {
+        (void)stage_server_scold_idle(world->server);
+        world_note(world, "the server says 408 on the idle connection, and closes it");
+    }
+    judged_run(world_ask(world, b, &(struct ask){ 0 }));
+}
+
+const struct cause cause_unasked = {
+    .name = "unasked",
+    .summary = "the server says something on A's idle connection while A is parked; B asks",
+    .story =
+        "Runtime A sends one request; the connection stays open and idle, and A is parked. The "
+        "server writes a response that nobody asked for onto it, and closes it. Then a task "
+        "of runtime B sends a request to the same server. The bytes that lie in the socket "
+        "must not be taken for its answer.",
+    .run = unasked_run,
+};

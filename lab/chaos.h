@@ -81,6 +81,7 @@ struct chaos_runtime_plan {
 };
 
 struct chaos_plan {
+    bool is_crowd; /* about the pool, and nothing else */
     unsigned runtime_count, script_count, client_count;
     struct chaos_runtime_plan runtimes[CHAOS_RUNTIMES_MAX];
     struct chaos_script_plan scripts[CHAOS_SCRIPTS_MAX];

@@ -43,7 +43,7 @@ static const struct {
     bool waits_for_script;
 } kinds[] = {
     [CHAOS_GET] = { "get", 10, WANTS_NOTHING, false },
-    [CHAOS_POST] = { "post", 5, WANTS_NOTHING, false },
+    [CHAOS_POST] = { "post", 9, WANTS_NOTHING, false },
     [CHAOS_UPLOAD] = { "upload", 2, WANTS_SOURCE, false },
     [CHAOS_STREAM] = { "stream", 4, WANTS_NOTHING, false },
     [CHAOS_STREAM_END] = { "stream-end", 2, WANTS_NOTHING, false },
@@ -131,8 +131,10 @@ static void draw_step(struct dice *dice, const struct chaos_plan *plan,
     *step = (struct chaos_step){ .kind = kind,
                                  .client = below(dice, plan->client_count),
                                  .ms = below(dice, one_in(dice, 4) ? 200 : 10) };
-    /* In a lively run nothing but the library itself brings a request to its end. */
-    step->limit_ms = is_lively && !one_in(dice, 6) ? 0 : 20 + below(dice, 1500);
+    /* In a lively run nothing but the library itself brings most requests to their end. */
+    step->limit_ms = is_lively && !one_in(dice, plan->is_crowd ? 2 : 6) ? 0
+                     : plan->is_crowd                                   ? 1 + below(dice, 60)
+                                                                        : 20 + below(dice, 1500);
     switch (kind) {
     case CHAOS_STREAM:
     case CHAOS_STREAM_END:
@@ -204,6 +206,24 @@ static void draw_runtime(struct dice *dice, struct chaos_runtime_plan *runtime)
     };
 }
 
+/* Many want the one place that there is, and give up at any moment. */
+static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
+                       unsigned weights[LAB_COUNT(kinds)])
+{
+    plan->is_crowd = true;
+    plan->client_count = 1;
+    plan->clients[0].connections_per_host_max = 1 + one_in(dice, 3);
+    plan->clients[0].no_keep_alive = one_in(dice, 4);
+    plan->script_count = CHAOS_SCRIPTS_MAX;
+    plan->runtime_count = 1 + below(dice, 2);
+    plan->channel_capacity = 0;
+    for (size_t i = 0; i < LAB_COUNT(kinds); i++) {
+        bool is_of_pool = i <= CHAOS_CALL_END || i == CHAOS_CANCEL || i == CHAOS_CLOSE_IDLE;
+
+        weights[i] = is_of_pool ? weights[i] : i == CHAOS_SLEEP;
+    }
+}
+
 void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
                      const struct solution *solution)
 {
@@ -227,6 +247,9 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         plan->clients[i].no_keep_alive = one_in(&dice, 12);
     }
     draw_weights(&dice, solution, weights);
+    if (one_in(&dice, 5)) {
+        draw_crowd(&dice, plan, weights);
+    }
     for (unsigned i = 0; i < plan->script_count; i++) {
         draw_script(&dice, plan, i, is_lively, solution->is_plain, weights);
     }

@@ -51,7 +51,7 @@ const struct cause *explore_cause_at(unsigned index)
     if (index < count) {
         return catalogue_cause(index);
     }
-    return index == count ? &cause_general : NULL;
+    return index == count ? &cause_unasked : index == count + 1 ? &cause_general : NULL;
 }
 
 /* Half of the seeds are the general workload's. */
@@ -65,9 +65,10 @@ struct explore_run explore_run_of(const struct explore_choice *choice, uint64_t 
         run.mode = seed % 2 == 0 ? EXPLORE_SAFETY : EXPLORE_LIVENESS;
         seed /= 2;
     }
-    if (run.cause == NULL) {
-        run.cause =
-            seed % 2 == 0 ? &cause_general : catalogue_cause(seed / 2 % catalogue_cause_count());
+    if (run.cause == NULL && seed % 2 == 0) {
+        run.cause = &cause_general;
+    } else if (run.cause == NULL) {
+        run.cause = explore_cause_at((unsigned)(seed / 2 % (catalogue_cause_count() + 1)));
     }
     return run;
 }

@@ -11,10 +11,11 @@
 #include "lab/world.h"
 #include "sim/sim.h"
 
-#define WORLD_NS_PER_MS     1000000u
-#define WORLD_LEFT_GRACE_MS 5000 /* what ends by itself must have ended by then */
-#define WORLD_LEFT_LOOK_MS  2
-#define WORLD_WARM_UP_MAX   1000
+#define WORLD_NS_PER_MS 1000000u
+#define WORLD_LEFT_GRACE_MS                                                                        \
+    15000 /* what ends by itself, as a spare thread, must have ended by then */
+#define WORLD_LEFT_LOOK_MS 2
+#define WORLD_WARM_UP_MAX  1000
 
 /* ---- notes ---- */
 
