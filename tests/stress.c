@@ -8,6 +8,9 @@
  * its own and must be answered with that token, exactly once, or fail with a code that says why it
  * had to. At the end nothing may be left: no call, task, connection, descriptor or byte.
  *
+ * With STRESS_BLOCKING (stress_blocking.c) tasks and callbacks also block their threads, at random,
+ * for up to 5 ms, and every loop is handed over after 1 ms.
+ *
  * Without --requests it is as long as a test may be. The last line is `N passed, N failed`. */
 #include <dirent.h>
 #include <pthread.h>
@@ -56,6 +59,34 @@ static bool is_over(void)
 {
     return atomic_load(&stress.token_last) >= stress.request_count_max;
 }
+
+/* ---- user code that blocks ---- */
+
+#ifdef STRESS_BLOCKING
+static void maybe_block(void)
+{
+    static _Atomic uint32_t turn;
+    uint32_t random = atomic_fetch_add(&turn, 1) * 2654435761u;
+
+    if ((random >> 8) % 24 == 0) {
+        usleep((random >> 16) % 5000);
+    }
+}
+
+static void set_hand_over(struct il_runtime_options *options)
+{
+    options->hand_over_after_ms = 1;
+    options->rescue = options->kind == IL_RUNTIME_CURRENT_THREAD;
+}
+#else
+static void maybe_block(void)
+{
+}
+
+static void set_hand_over(struct il_runtime_options *options)
+{
+}
+#endif
 
 /* ---- one request ---- */
 
@@ -115,7 +146,9 @@ static void task_get(void *arg)
         enum il_code code;
 
         token_new(&token);
+        maybe_block();
         code = il_get(stress.client, token.url, &response, &err);
+        maybe_block();
         count_outcome(&token, code, code == IL_OK ? response : NULL, &err);
     }
     free(batch);
@@ -148,6 +181,7 @@ static void on_done(void *arg, enum il_code code, struct il_response *response,
     if (atomic_fetch_add(&callback->answer_count, 1) != 0) {
         complain("%s was answered twice", callback->token.text);
     }
+    maybe_block();
     count_outcome(&callback->token, code, response, err);
     free(callback);
 }
@@ -234,6 +268,7 @@ static void *lane_main(void *arg)
         options.worker_count =
             options.kind == IL_RUNTIME_MULTI_THREAD ? 1 + next_random(&random) % 2 : 0;
         options.name = "lane";
+        set_hand_over(&options);
         if (il_runtime_new(&options, &runtime, &err) != IL_OK) {
             complain("runtime: %s", err.message);
             return NULL;
@@ -303,6 +338,15 @@ static void check_outcomes(unsigned descriptors_before)
     if (count_descriptors() != descriptors_before) {
         complain("%u descriptors, there were %u", count_descriptors(), descriptors_before);
     }
+#ifdef STRESS_BLOCKING
+    struct il_watch_threads threads;
+
+    il_watch_threads(&threads);
+    printf("%llu hand-overs\n", (unsigned long long)threads.hand_over_count);
+    if (threads.hand_over_count == 0) {
+        complain("no loop was handed over: this run has shown nothing");
+    }
+#endif
     printf("%llu requests on %llu runtimes: %llu ok, %llu cancelled, %llu shut down\n",
            (unsigned long long)begun, (unsigned long long)stress.runtimes,
            (unsigned long long)stress.ok, (unsigned long long)stress.cancelled,
