@@ -1,4 +1,5 @@
-/* hand_over_test.c: a loop whose thread is stuck, with connections, requests and callbacks on it. */
+/* hand_over_test.c: a loop whose thread is stuck, with connections, requests and callbacks on it.
+ */
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -122,7 +123,8 @@ TEST(requests_of_a_runtime_go_on_while_its_only_worker_is_stuck)
         wait_until(&gate.is_inside);
         for (int i = 0; i < 20; i++) {
             join(spawn("get", get_hello, &count));
-            get_hello(&count); /* this plain thread too: with the bound driver, on that connection */
+            get_hello(
+                &count); /* this plain thread too: with the bound driver, on that connection */
         }
         CHECK_EQ(count, 41);
         CHECK(!gate.is_over);

@@ -73,9 +73,9 @@ static void member_free(struct crew_member *member)
 
 /* The next piece of work; NULL: this thread ends. The thread counts as busy when it comes, and when
  * it leaves with work. */
-static struct crew_work *member_next_locked(struct crew_member *member)
+static struct crew_work *member_next_locked(struct crew *crew, struct crew_member *member)
+    IL_LOCKED(crew->mutex)
 {
-    struct crew *crew = member->crew;
     uint64_t until_ns = sys_now_ns() + crew->idle_ns;
     struct il_list *node = il_list_pop_front(&crew->queue);
 
@@ -114,13 +114,13 @@ static void member_main(void *arg)
 
     rt_thread()->is_spare = crew->is_spare;
     crew_lock(crew); /* our record is complete */
-    work = member->work != NULL ? member->work : member_next_locked(member);
+    work = member->work != NULL ? member->work : member_next_locked(crew, member);
     while (work != NULL) {
         member->work = NULL;
         crew_unlock(crew);
         work->run(work);
         crew_lock(crew);
-        work = member_next_locked(member);
+        work = member_next_locked(crew, member);
     }
     crew->thread_count--;
     is_dismissed = member->is_dismissed;

@@ -370,7 +370,7 @@ static void monitor_send_spares(struct il_list *due)
 }
 
 /* On its own, so that a stack trace says: this thread waits for a loop to be at work. */
-static IL_NOINLINE void il_monitor_sleeping_while_all_loops_rest(void)
+static IL_NOINLINE void il_monitor_sleeping_while_all_loops_rest(void) IL_LOCKED(handover.mutex)
 {
     /* We write monitor_is_asleep before we look at each `wake`; a loop writes `wake` before it
      * looks at monitor_is_asleep. */
