@@ -6,9 +6,9 @@
  *     anything else      "hello\n"
  *
  * and for each hold=GATE: answers when that gate is released. It takes requests with a body too, by
- * Content-Length or chunked, and reads it to its end. Unless the run has faults of the kind, it
- * answers at once and correctly. With them it answers late, twice, never, or closes an idle
- * connection.
+ * Content-Length or chunked, and reads it to its end; every fourth answer of its own is chunked.
+ * Unless the run has faults of the kind, it answers at once and correctly. With them it answers
+ * late, twice, never, or closes an idle connection.
  *
  * Threads: the world's, for what arrives; simulated ones, for control. Either runs alone.
  * Ends: sim_server_stop() closes all connections; what they are still about frees the last of it.
@@ -231,6 +231,35 @@ static void conn_become_idle(struct conn *conn)
     sim_changed();
 }
 
+/* Every fourth answer comes in chunks: which, the target and the port decide, so the seed does. */
+static bool answers_in_chunks(const struct conn *conn)
+{
+    uint64_t hash = lab_hash(LAB_HASH_INIT, conn->target, strlen(conn->target));
+
+    return (hash ^ conn->server->port) % 4 == 0;
+}
+
+static size_t frame_small(const struct conn *conn, const char *body, size_t length, char *text,
+                          size_t size)
+{
+    int shown = conn->is_head ? 0 : (int)length;
+
+    if (!answers_in_chunks(conn) || length < 2) { /* too short for two chunks */
+        return (size_t)snprintf(text, size,
+                                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+                                "Content-Length: %zu\r\n\r\n%.*s",
+                                length, shown, body);
+    }
+    if (conn->is_head) {
+        return (size_t)snprintf(text, size,
+                                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    }
+    return (size_t)snprintf(text, size,
+                            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                            "1\r\n%.1s\r\n%zx;part=2\r\n%.*s\r\n0\r\n\r\n",
+                            body, length - 1, shown - 1, body + 1);
+}
+
 static void conn_send_small(struct conn *conn)
 {
     const char *path = conn->target;
@@ -241,10 +270,7 @@ static void conn_send_small(struct conn *conn)
         length = strcspn(path + 4, "?");
         memcpy(body, path + 4, length);
     }
-    used = (size_t)snprintf(text, sizeof(text) / 2,
-                            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
-                            "Content-Length: %zu\r\n\r\n%.*s",
-                            length, conn->is_head ? 0 : (int)length, body);
+    used = frame_small(conn, body, length, text, sizeof(text) / 2);
     if (sim_fault(SIM_FAULT_TWICE)) {
         /* Both arrive at once. A second one that came later, when the next request is on its way,
          * could be told from the answer by nobody. */
@@ -259,9 +285,27 @@ static void conn_send_head_of_bytes(struct conn *conn)
 {
     char text[128];
 
-    (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n",
-                   (unsigned long long)conn->bytes_end);
+    if (answers_in_chunks(conn)) {
+        (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    } else {
+        (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n",
+                       (unsigned long long)conn->bytes_end);
+    }
     sim_link_send(conn->link, text, strlen(text));
+}
+
+static void conn_send_piece(struct conn *conn, size_t size)
+{
+    char piece[BYTES_PIECE + 32];
+    size_t head = 0;
+
+    if (answers_in_chunks(conn)) {
+        head = (size_t)snprintf(piece, 16, "%zx\r\n", size);
+        memcpy(piece + head + size, "\r\n", 2);
+    }
+    lab_pattern_fill(piece + head, size, conn->seed, conn->bytes_sent);
+    sim_link_send(conn->link, piece, head > 0 ? head + size + 2 : size);
+    conn->bytes_sent += size;
 }
 
 static void conn_send_bytes(struct conn *conn)
@@ -270,15 +314,14 @@ static void conn_send_bytes(struct conn *conn)
     struct gate *gate = query_gate(conn, "pause_hold");
     bool pauses = gate != NULL && !gate->is_open && !conn->has_paused;
     uint64_t until = pauses && pause_at < conn->bytes_end ? pause_at : conn->bytes_end;
-    char piece[BYTES_PIECE];
 
     while (conn->bytes_sent < until && conn->state == CONN_ANSWERING) {
-        size_t size =
-            until - conn->bytes_sent < sizeof(piece) ? until - conn->bytes_sent : sizeof(piece);
+        uint64_t left = until - conn->bytes_sent;
 
-        lab_pattern_fill(piece, size, conn->seed, conn->bytes_sent);
-        sim_link_send(conn->link, piece, size);
-        conn->bytes_sent += size;
+        conn_send_piece(conn, left < BYTES_PIECE ? left : BYTES_PIECE);
+    }
+    if (!pauses && answers_in_chunks(conn)) {
+        sim_link_send(conn->link, "0\r\n\r\n", 5);
     }
     if (pauses) {
         conn->state = CONN_PAUSED;
