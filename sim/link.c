@@ -568,7 +568,8 @@ void links_calm(uint32_t faults)
             {
                 struct segment *segment = il_container_of(at, struct segment, node);
 
-                if (segment->timer.place == 0 && !segment->is_held) {
+                /* those that are still under way, too: they must not arrive before what was lost */
+                if (!segment->is_held && segment->kind != SEGMENT_CUT) {
                     segment_transmit(segment);
                 }
             }
