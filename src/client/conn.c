@@ -72,7 +72,8 @@ static void conn_on_timeout_in_pool(struct watch *watch)
     }
 }
 
-/* Nobody is reading this response now. Who does will look into the socket first. */
+/* Nobody is reading this response now. Who does will look into the socket first, until there is
+ * nothing: this event may have told of its end, and does not come again. */
 static void conn_on_event_with_response(struct watch *watch, uint32_t events)
 {
 }
@@ -271,7 +272,7 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
     }
     got = stream_receive(&conn->stream, bytes, size);
     if (got == -EAGAIN) {
-        conn->held.is_readable = false;
+        conn->held.is_readable = conn->held.was_unheard = false;
         return CONN_BLOCKED;
     }
     if (got < 0) {
@@ -282,7 +283,8 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
         conn->held.is_eof = true;
         return CONN_EOF;
     }
-    if ((size_t)got < size && !conn->held.is_hung_up && stream_is_plain(&conn->stream)) {
+    if ((size_t)got < size && !conn->held.is_hung_up && !conn->held.was_unheard &&
+        stream_is_plain(&conn->stream)) {
         conn->held.is_readable = false; /* it is empty now; more, or its end, will be an event */
     }
     *ret_received = (size_t)got;

@@ -37,6 +37,7 @@ struct conn {
         bool is_readable;       /* there may be bytes to receive */
         bool is_writable;       /* the stream may take bytes */
         bool is_hung_up;        /* the kernel has said that the stream ends: read until it does */
+        bool was_unheard;       /* it may have said so while nobody listened: the same */
         uint32_t request_count; /* served, this one included */
 
         /* Who wants to know that the socket may have become readable or writable. */

@@ -484,6 +484,7 @@ static enum il_code reader_attach(struct conn *conn, struct rt_place *place, str
     if (code == IL_OK) {
         conn->held.on_io = reader_on_io;
         conn->held.arg = place->party;
+        conn->held.was_unheard = true; /* between two reads nobody listens to events */
     }
     return code;
 }
