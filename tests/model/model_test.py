@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+"""The protocols of src/loop and src/rt, gone through state by state by spin (docs/model.md).
+
+Each scene is one check: spin goes through every state that the model can come to. Each mistake is another: the same
+with one deliberate error in it, which spin must find, or the model would show nothing. On its own:
+
+    tests/model/model_test.py [TEXT]        the checks whose name contains TEXT
+    tests/model/model_test.py --trail NAME  how a mistake goes wrong, step by step
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+import harness  # noqa: E402
+
+MEMORY_MB = 3000
+DEPTH = 20000
+TIMEOUT_S = 400  # the machine may be busy; on an idle one no scene takes more than ten seconds
+
+# name: (file, what is defined)
+SCENES = {
+    "two_tasks_one_of_which_blocks": ("handover.pml", "BLOCKING"),
+    "task_that_is_taken_over_twice_and_one_that_is_pinned": ("handover.pml", "TWICE"),
+    "task_that_waits_is_woken_wherever_its_loop_is": ("handover.pml", "WAITING"),
+    "callback_that_lost_its_loop_gets_it_back": ("handover.pml", "CALLING"),
+    "runtime_without_hand_over_comes_to_its_end": ("handover.pml", "WAITING SPARE_COUNT=0"),
+    "token_of_a_party_is_never_lost": ("party.pml", ""),
+    "monitor_does_not_sleep_while_a_loop_is_stuck": ("monitor.pml", ""),
+}
+
+# mistake: (file, what is defined, what it does)
+MISTAKES = {
+    "BAD_LEAVE_USER": ("handover.pml", "BLOCKING", "coming back is a look and a store, not a compare-and-swap"),
+    "BAD_TAKE_OVER": ("handover.pml", "BLOCKING", "taking over is a look and a store"),
+    "BAD_STAY": ("handover.pml", "BLOCKING", "stays in user code are not counted in the word"),
+    "BAD_LOST": ("handover.pml", "BLOCKING", "LOOP_LOST is not heeded"),
+    "BAD_REQUEUE": ("handover.pml", "BLOCKING", "a task that lost its loop is touched after it was queued"),
+    "BAD_PIN": ("handover.pml", "TWICE", "the monitor looks for pins before it looks at the word"),
+    "BAD_POST": ("handover.pml", "BLOCKING", "a poster wakes the loop before it posts"),
+    "BAD_SLEEP": ("handover.pml", "BLOCKING", "the holder looks for mail before it says that it sleeps"),
+    "BAD_WAKE": ("handover.pml", "BLOCKING", "the eventfd is written before that is said"),
+    "BAD_PARK": ("handover.pml", "WAITING", "parking is a look and a store"),
+    "BAD_SEAL": ("handover.pml", "BLOCKING", "sealing the mailbox is a look and a store"),
+    "BAD_END": ("handover.pml", "BLOCKING", "the end of the loop is not told to who waits for it"),
+    "BAD_RELEASE": ("handover.pml", "BLOCKING", "who waits to hold is looked for before the loop is let go of"),
+    "BAD_STAND_IN_SLEEP": ("handover.pml", "BLOCKING", "a stand-in sleeps although the own thread is back"),
+    "BAD_BACK": ("handover.pml", "BLOCKING", "an own thread that is back does not wake the stand-in"),
+    "BAD_CLAIM": ("handover.pml", "CALLING", "a callback that wants its loop does not wake the holder"),
+    "BAD_BATCH": ("handover.pml", "CALLING", "a batch is gone on with that another holder has run"),
+    "BAD_USER_TASK": ("handover.pml", "CALLING", "a task that ran meanwhile is taken for the one that is stuck"),
+    "BAD_OVERDUE": ("party.pml", "", "a deadline that passes is a look and a store"),
+    "BAD_EXCHANGE": ("party.pml", "", "waking is a look and a store"),
+    "BAD_TOKEN": ("party.pml", "", "who is woken before it waits is not told"),
+    "BAD_AWAKE": ("monitor.pml", "", "a loop looks at the monitor before it says that it is awake"),
+    "BAD_MONITOR": ("monitor.pml", "", "the monitor looks at the loops before it says that it sleeps"),
+    "NO_SPARE": ("handover.pml", "BLOCKING SPARE_COUNT=0", "there is no spare: a task that waits for another starves it"),
+}
+
+
+def need_tools():
+    for tool in ("spin", "gcc"):
+        if shutil.which(tool) is None:
+            raise harness.Skip(f"{tool} is not installed (tools/setup test)")
+
+
+def command(arguments, folder, timeout_s):
+    ended = subprocess.run(arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{' '.join(arguments)}:\n{ended.stdout[-2000:]}")
+    return ended.stdout
+
+
+def defines(text):
+    return ["-D" + word for word in text.split()]
+
+
+def search(folder, file, words, optimize):
+    """What the verifier says."""
+    command(["spin", "-a", *defines(words), os.path.join(HERE, file)], folder, 60)
+    command(["gcc", optimize, "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
+            folder, 120)
+    return command(["./pan", f"-m{DEPTH}"], folder, TIMEOUT_S)
+
+
+def faults(out):
+    """What the verifier has found, and what keeps it from having gone through everything."""
+    found = re.findall(r"^pan:\d+: (.*) \(at depth \d+\)", out, re.MULTILINE)
+    if not found and "errors: 0" not in out:
+        found = [out[-2000:]]
+    if "max search depth too small" in out or "Search not completed" in out and not found:
+        found.append("the search did not get to its end")
+    return found
+
+
+def check_scene(file, words):
+    need_tools()
+    with tempfile.TemporaryDirectory() as folder:
+        out = search(folder, file, words, "-O2")
+        yield from faults(out)
+        states = re.search(r"(\d+) states, stored", out)
+        took = re.search(r"elapsed time ([\d.]+)", out)
+        print(f"{int(float(states[1])):,} states in {took[1]} s" if states and took else out[-2000:])
+
+
+def check_mistake(name, file, words, what):
+    need_tools()
+    with tempfile.TemporaryDirectory() as folder:
+        found = faults(search(folder, file, f"{words} {name}", "-O0"))
+        if not found:
+            yield f"spin has not found it: {what}"
+        elif "search" in found[0]:
+            yield found[0]
+
+
+def show_trail(name):
+    file, words, what = MISTAKES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        search(folder, file, f"{words} {name}", "-O0")
+        print(f"{name}: {what}")
+        print(command(["spin", "-k", os.path.join(folder, f"{file}.trail"), "-p", *defines(f"{words} {name}"),
+                       os.path.join(HERE, file)], folder, 60))
+
+
+def main():
+    if len(sys.argv) == 3 and sys.argv[1] == "--trail" and sys.argv[2] in MISTAKES:
+        show_trail(sys.argv[2])
+        return
+    checks = [(name, lambda scene=scene: check_scene(*scene)) for name, scene in SCENES.items()]
+    checks += [(f"finds_{name}", lambda name=name, mistake=mistake: check_mistake(name, *mistake))
+               for name, mistake in MISTAKES.items()]
+    harness.run(checks)
+
+
+main()
