@@ -45,6 +45,10 @@
 #define STACKS_EXIT_RELEASE   2
 #define STACKS_CHILD_MEMORY   (4ull << 30)
 #define STACKS_HINT_SLOTS     16384u
+#define STACKS_SYSCALL_BYTES  2 /* of the instruction that makes a system call */
+
+/* Not in every libc's headers. */
+#define STACKS_SYS_EPOLL_PWAIT2 441
 
 struct stack_record {
     uint32_t thread_index;
@@ -183,6 +187,56 @@ static void be_urgent(bool urgent)
     (void)sched_setscheduler(0, urgent ? SCHED_FIFO : SCHED_OTHER, &parameter);
 }
 
+/* Calls that end with EINTR when their thread is stopped, whatever the program's handlers. */
+static bool call_shows_stops(long number)
+{
+    switch (number) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case STACKS_SYS_EPOLL_PWAIT2:
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_rt_sigtimedwait:
+    case SYS_msgrcv:
+    case SYS_msgsnd:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool has_signal_pending(pid_t tid)
+{
+    for (unsigned shared = 0; shared < 2; shared++) {
+        struct __ptrace_peeksiginfo_args which = {
+            .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0,
+            .nr = 1,
+        };
+        siginfo_t info;
+
+        if (ptrace(PTRACE_PEEKSIGINFO, tid, &which, &info) != 0) {
+            return true; /* there is one, or it is not known */
+        }
+    }
+    return false;
+}
+
+/* The thread went to sleep in such a call in the moment before its stop, and would now be told that
+ * a signal came, when none did. Have it make the call again, as the kernel does with all others. */
+static void hide_stop(pid_t tid, const struct user_regs_struct *regs)
+{
+    struct user_regs_struct again = *regs;
+    struct iovec from = { &again, sizeof(again) };
+
+    if ((long)regs->rax != -EINTR || !call_shows_stops((long)regs->orig_rax) ||
+        has_signal_pending(tid)) {
+        return;
+    }
+    again.rip -= STACKS_SYSCALL_BYTES;
+    again.rax = regs->orig_rax;
+    (void)ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &from); /* else it sees the EINTR */
+}
+
 enum copy_result { COPY_OK, COPY_FAILED, COPY_MUST_END };
 
 /* `ret_stopped_ns`: from its stop to its release. */
@@ -206,6 +260,7 @@ static enum copy_result copy_stopped(const struct look *look, pid_t tid, struct 
         take_registers(&regs, input);
         copy_stack(look, input, stack);
         result = COPY_OK;
+        hide_stop(tid, &regs);
     }
     is_free = ptrace(PTRACE_DETACH, tid, NULL, NULL) == 0 || errno == ESRCH;
     *ret_stopped_ns = look_now_ns() - begun_ns;
@@ -234,19 +289,22 @@ static enum copy_result copy_asleep(const struct look *look, pid_t tid, struct u
     return COPY_OK;
 }
 
-/* Calls that end with EINTR when their thread is stopped, whatever the program's handlers. */
-static bool stop_would_show(const struct seen_thread *thread)
+static bool stop_would_show(const struct thread_wait *wait)
 {
-    switch (thread->wait.number) {
-    case SYS_semop:
-    case SYS_semtimedop:
-    case SYS_rt_sigtimedwait:
-    case SYS_msgrcv:
-    case SYS_msgsnd:
-        return true;
-    default:
-        return thread->wait.kind == WAIT_EPOLL;
+    return wait->kind == WAIT_EPOLL || call_shows_stops(wait->number);
+}
+
+/* Since the last look it may have gone to sleep elsewhere. */
+static bool stop_would_show_now(const struct look *look, const struct seen_thread *thread)
+{
+    struct thread_wait wait = thread->wait;
+    char path[96], text[256];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", look->pid, thread->tid);
+    if (procfs_read_file(path, text, sizeof(text)) > 0) {
+        waits_of_syscall(text, &wait);
     }
+    return stop_would_show(&wait);
 }
 
 static enum copy_result take_thread(const struct look *look, const struct seen_thread *thread,
@@ -258,7 +316,7 @@ static enum copy_result take_thread(const struct look *look, const struct seen_t
     memset(input, 0, sizeof(*input));
     input->tid = thread->tid;
     *ret_stopped_ns = 0;
-    if (stop_would_show(thread)) {
+    if (stop_would_show_now(look, thread)) {
         return copy_asleep(look, thread->tid, input, stack);
     }
     if (!may_stop || thread->state == 'D') {
@@ -335,7 +393,8 @@ static void run_child(const struct look *look, int pipe)
             struct unwind_input input;
             enum copy_result result;
 
-            if (thread->is_gone || thread->stack_tried || stop_would_show(thread) != (pass == 1)) {
+            if (thread->is_gone || thread->stack_tried ||
+                stop_would_show(&thread->wait) != (pass == 1)) {
                 continue;
             }
             result = take_thread(look, thread, stopped_ns < STACKS_STOPPED_MAX_NS, &input, stack,

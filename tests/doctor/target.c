@@ -285,9 +285,8 @@ void target_wait_full(int fd)
     while (still_count < 50) {
         before = count;
         target_sleep_ms(10);
-        still_count = ioctl(fd, FIONREAD, &count) == 0 && count > 16384 && count == before
-                          ? still_count + 1
-                          : 0;
+        still_count =
+            ioctl(fd, FIONREAD, &count) == 0 && count > 0 && count == before ? still_count + 1 : 0;
     }
 }
 

@@ -7,6 +7,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/doctor/target.h"
@@ -432,6 +434,38 @@ static void healthy_idle(void)
     target_ready();
 }
 
+/* ---- in and out of epoll_wait, thousands of times a second ---- */
+
+static void *nap_for_ever(void *arg)
+{
+    struct itimerspec often = { .it_interval.tv_nsec = 100000, .it_value.tv_nsec = 100000 };
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct epoll_event event;
+    int epoll = target_epoll();
+    uint64_t count;
+
+    (void)timerfd_settime(timer, 0, &often, NULL);
+    target_watch(epoll, timer, EPOLLIN);
+    for (;;) {
+        if (epoll_wait(epoll, &event, 1, -1) < 0) {
+            target_die("epoll_wait"); /* EINTR: the doctor has been felt */
+        }
+        (void)!read(timer, &count, sizeof(count));
+        for (volatile int i = 0; i < 60000; i++) {
+            /* work a little */
+        }
+    }
+    return arg;
+}
+
+static void naps(void)
+{
+    for (int i = 0; i < 3; i++) {
+        target_thread(nap_for_ever, NULL, "napper");
+    }
+    target_ready();
+}
+
 const struct target_case loop_cases[] = {
     { "parked-owner", parked_owner },
     { "parked-owner-ok", parked_owner_ok },
@@ -451,5 +485,6 @@ const struct target_case loop_cases[] = {
     { "self-request", self_request },
     { "healthy-busy", healthy_busy },
     { "healthy-idle", healthy_idle },
+    { "naps", naps },
     { 0 },
 };

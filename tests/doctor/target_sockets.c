@@ -20,6 +20,7 @@ struct reader {
     int epoll, fd;
     size_t read_max;      /* of the connection, in all; then it stops reading */
     bool discards_events; /* collects the edge and does not read */
+    _Atomic bool has_stopped;
 };
 
 static void read_some(struct reader *reader, size_t *total)
@@ -47,6 +48,7 @@ static void *run_reader(void *arg)
             if (total >= reader->read_max) { /* flow control: interest in reading is withdrawn */
                 event.events = 0;
                 (void)epoll_ctl(reader->epoll, EPOLL_CTL_MOD, reader->fd, &event);
+                reader->has_stopped = true;
             }
         }
     }
@@ -151,6 +153,9 @@ static void back_pressure(void)
     reader->read_max = 300000;
     target_thread(run_reader, reader, "loop");
     target_send_request(reader->fd);
+    while (!reader->has_stopped) {
+        target_sleep_ms(1);
+    }
     target_wait_full(reader->fd);
     target_ready();
 }
