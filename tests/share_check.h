@@ -15,7 +15,9 @@
 #ifndef TESTS_SHARE_CHECK_H
 #define TESTS_SHARE_CHECK_H
 
+#include "client/kit.h"
 #include "lab/server.h"
+#include "rt/rt.h"
 #include "share/desk.h"
 #include "sync/sync_check.h"
 
@@ -37,12 +39,24 @@ static inline void scene_begin(struct scene *scene)
     CHECK_OK(lab_server_start(NULL, &scene->server, &err));
 }
 
+/* What this thread's loop keeps for its next requests: it would go with the thread. */
+static inline void scene_drop_kits(void)
+{
+    struct rt_place place;
+    struct il_error err;
+
+    CHECK_OK(rt_enter(&place, false, &err));
+    kit_drop_spares(place.loop);
+    rt_leave(&place);
+}
+
 static inline void scene_end(struct scene *scene)
 {
     struct il_memory_use use;
 
     check_nothing_left();
     (void)il_sleep_ms(1); /* lets this thread's own loop do what others have posted to it */
+    scene_drop_kits();
     CHECK(lab_server_wait_open(scene->server, 0, lab_in_ms(20000)));
     lab_server_stop(scene->server);
     do { /* a thread that has just ended frees its record last */

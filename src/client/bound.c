@@ -210,13 +210,13 @@ static void bound_lose(struct bound_conn *bound, enum il_code code, const struct
 static void bound_complete(struct bound_conn *bound, bool has_extra)
 {
     struct conn *conn = bound->conn;
-    bool is_fit = conn->held.parser.is_reusable && !has_extra && !conn->held.is_eof &&
+    bool is_fit = conn->held.kit->parser.is_reusable && !has_extra && !conn->held.is_eof &&
                   !conn_has_unsent(conn) && !conn->client->no_keep_alive;
     struct bound_exchange *x = bound_take_current(bound);
 
     sys_mutex_lock(&x->shared.mutex);
     if (x->shared.response != NULL) { /* else the reader has it already */
-        headers_swap(&x->shared.response->trailers, &conn->held.parser.trailers);
+        headers_swap(&x->shared.response->trailers, &conn->held.kit->parser.trailers);
     }
     x->shared.state = BOUND_COMPLETE;
     sys_mutex_unlock(&x->shared.mutex);
@@ -292,7 +292,7 @@ static void bound_on_head(struct bound_exchange *x, struct h1_response *parser)
 /* False: the exchange is over. */
 static bool bound_feed(struct bound_conn *bound, const char *bytes, size_t size)
 {
-    struct h1_response *parser = &bound->conn->held.parser;
+    struct h1_response *parser = &bound->conn->held.kit->parser;
     struct bound_exchange *x = bound->held.current;
     struct il_error error;
 
@@ -330,7 +330,7 @@ static void bound_on_eof(struct bound_conn *bound)
 {
     struct il_error error;
 
-    if (h1_response_finish_eof(&bound->conn->held.parser, &error) == IL_OK) {
+    if (h1_response_finish_eof(&bound->conn->held.kit->parser, &error) == IL_OK) {
         bound_complete(bound, false);
     } else {
         bound_lose(bound, error.code, &error, false);
@@ -410,7 +410,7 @@ static void bound_start(struct bound_conn *bound, struct bound_exchange *x)
     conn->held.request_count++;
     atomic_store_explicit(&conn->is_exchanging, true, memory_order_relaxed);
     conn->held.is_readable = true;
-    h1_response_begin(&conn->held.parser, x->method);
+    h1_response_begin(&conn->held.kit->parser, x->method);
     bound_on_io(conn);
 }
 
@@ -641,7 +641,8 @@ void bound_opened(struct il_call *call, struct conn *conn)
     struct bound_conn *bound = il_calloc(1, sizeof(*bound));
     struct il_error error;
 
-    if (bound == NULL) {
+    if (bound == NULL || !conn_borrow_kit(conn, call->home)) { /* it keeps the kit */
+        il_free(bound);
         client_discard(call->client, conn);
         il_fail(&error, IL_ENOMEM, "no memory for a connection");
         call_fail(call, IL_ENOMEM, &error);

@@ -279,8 +279,12 @@ void client_give_back(struct il_client *client, struct conn *conn, struct il_cal
 {
     uint64_t timeout_ns = client->pool.idle_timeout_ns, now_ns = loop_now_ns(loop);
 
+    if (conn_has_unsent(conn)) {
+        is_reusable = false;
+    }
+    conn_return_kit(conn, loop);
     if (!is_reusable || client->no_keep_alive || conn->held.is_eof || conn->held.is_hung_up ||
-        conn_has_unsent(conn) || (conn_may_hold_input(conn) && !conn_is_fresh(conn))) {
+        (conn_may_hold_input(conn) && !conn_is_fresh(conn))) {
         client_discard(client, conn);
         return;
     }

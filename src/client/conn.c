@@ -99,13 +99,9 @@ enum il_code conn_new(struct il_client *client, struct pool_origin *origin, stru
     il_list_init(&conn->pooled.link);
     il_list_init(&conn->pooled.idle_link);
     il_list_init(&conn->pooled.all_link);
-    il_bytes_init(&conn->held.out);
-    il_bytes_init(&conn->held.in);
-    h1_response_init(&conn->held.parser, &client->parser_limits);
     code = watch_open(loop->poller, stream->fd, conn_on_event, conn_on_event_in_pool, conn,
                       &conn->held.watch, err);
     if (code != IL_OK) {
-        h1_response_deinit(&conn->held.parser);
         tls_facts_unref(conn->tls_facts);
         il_free(conn);
         return code;
@@ -136,9 +132,7 @@ void conn_free(struct conn *conn)
 {
     il_assert(conn->stream.fd < 0);
     il_assert(!il_list_is_linked(&conn->pooled.link));
-    h1_response_deinit(&conn->held.parser);
-    il_bytes_deinit(&conn->held.out);
-    il_bytes_deinit(&conn->held.in);
+    kit_free(conn->held.kit);
     client_memory_unref(conn->client);
     tls_facts_unref(conn->tls_facts);
     il_free(conn);
@@ -215,16 +209,41 @@ bool conn_may_hold_input(const struct conn *conn)
 
 /* ---- input and output ---- */
 
+bool conn_borrow_kit(struct conn *conn, struct il_loop *loop)
+{
+    if (conn->held.kit == NULL) {
+        conn->held.kit = kit_take(loop, &conn->client->parser_limits);
+    }
+    return conn->held.kit != NULL;
+}
+
+void conn_return_kit(struct conn *conn, struct il_loop *loop)
+{
+    struct kit *kit = conn->held.kit;
+
+    if (kit != NULL) {
+        conn->held.kit = NULL;
+        kit_give(loop, kit);
+    }
+}
+
+static size_t conn_out_size(const struct conn *conn)
+{
+    return conn->held.kit == NULL ? 0 : il_bytes_size(&conn->held.kit->out);
+}
+
 bool conn_has_unsent(const struct conn *conn)
 {
-    return il_bytes_size(&conn->held.out) > 0 || conn->held.body_size > 0;
+    return conn_out_size(conn) > 0 || conn->held.body_size > 0;
 }
 
 static void conn_consume_sent(struct conn *conn, size_t size)
 {
-    size_t from_out = (size_t)il_min_u64(size, il_bytes_size(&conn->held.out));
+    size_t from_out = (size_t)il_min_u64(size, conn_out_size(conn));
 
-    il_bytes_consume(&conn->held.out, from_out);
+    if (from_out > 0) {
+        il_bytes_consume(&conn->held.kit->out, from_out);
+    }
     if (size > from_out) {
         conn->held.body += size - from_out;
         conn->held.body_size -= size - from_out;
@@ -239,9 +258,9 @@ enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno)
         int part_count = 0;
         ssize_t sent;
 
-        if (il_bytes_size(&conn->held.out) > 0) {
-            parts[part_count].iov_base = (void *)il_bytes_data(&conn->held.out);
-            parts[part_count++].iov_len = il_bytes_size(&conn->held.out);
+        if (conn_out_size(conn) > 0) {
+            parts[part_count].iov_base = (void *)il_bytes_data(&conn->held.kit->out);
+            parts[part_count++].iov_len = conn_out_size(conn);
         }
         if (conn->held.body_size > 0) {
             parts[part_count].iov_base = (void *)conn->held.body;

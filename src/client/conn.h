@@ -1,4 +1,4 @@
-/* conn.h: one connection: its socket, its parser, and what is half read or half written.
+/* conn.h: one connection: its socket, and what is half read or half written.
  *
  * Caller driver: a connection is either *driven*, by the loop that holds its watch, or it *rests*,
  * in the pool or in the hands of a response whose body nobody is reading, and then whoever claims
@@ -14,6 +14,7 @@
 #define IL_CLIENT_CONN_H
 
 #include "base/bytes.h"
+#include "client/kit.h"
 #include "client/pool.h"
 #include "http/http.h"
 #include "loop/loop.h"
@@ -28,11 +29,9 @@ struct conn {
 
     struct { /* whoever drives it, or has claimed it */
         struct watch *watch;
-        struct h1_response parser;
-        struct il_bytes out; /* request head, and chunk framing, not yet sent */
-        const char *body;    /* request body behind `out`, not yet sent; the exchange's */
+        struct kit *kit;  /* borrowed while there is something to send or to parse, else NULL */
+        const char *body; /* request body behind the kit's `out`, not yet sent; the exchange's */
         size_t body_size;
-        struct il_bytes in;     /* received, and not yet parsed: when a reader had enough */
         bool is_eof;            /* the server will send nothing more */
         bool is_readable;       /* there may be bytes to receive */
         bool is_writable;       /* the stream may take bytes */
@@ -97,6 +96,11 @@ bool conn_is_fresh(struct conn *conn);
  * after a receive that found less than it had room for. */
 bool conn_may_hold_input(const struct conn *conn);
 
+/* Have a kit, if there is none yet. False: no memory. Thread: the one that holds `loop`, which
+ * drives the connection; and so for giving it back, if there is one, with whatever is in it. */
+bool conn_borrow_kit(struct conn *conn, struct il_loop *loop);
+void conn_return_kit(struct conn *conn, struct il_loop *loop);
+
 enum conn_io {
     CONN_DONE,    /* all sent, or something received */
     CONN_BLOCKED, /* the socket takes or has nothing now: on_io will say when */
@@ -104,7 +108,7 @@ enum conn_io {
     CONN_FAILED, /* sys_errno says why */
 };
 
-/* Send what is in `out` and `body`. `ret_sent`: bytes sent by this call. */
+/* Send what is in the kit's `out`, and `body`. `ret_sent`: bytes sent by this call. */
 enum conn_io conn_send(struct conn *conn, size_t *ret_sent, int *ret_errno);
 bool conn_has_unsent(const struct conn *conn);
 

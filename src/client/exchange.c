@@ -42,6 +42,14 @@ enum il_code exchange_write_head(const struct il_request *request, struct il_byt
     return h1_request_write(out, &head, err);
 }
 
+static void exchange_fail_memory(struct il_call *call)
+{
+    struct il_error error;
+
+    il_fail(&error, IL_ENOMEM, "no memory for a request and its response");
+    call_fail(call, IL_ENOMEM, &error);
+}
+
 void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
 {
     const struct il_request *request = call->request;
@@ -56,7 +64,11 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
     response_set_tls(call->response, conn->tls_facts);
-    if (exchange_write_head(request, &conn->held.out, &error) != IL_OK) {
+    if (!conn_borrow_kit(conn, call->home)) {
+        exchange_fail_memory(call);
+        return;
+    }
+    if (exchange_write_head(request, &conn->held.kit->out, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return;
     }
@@ -66,7 +78,6 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     conn->held.on_io = exchange_on_io;
     conn->held.arg = call;
     atomic_store_explicit(&conn->is_exchanging, true, memory_order_relaxed);
-    h1_response_begin(&conn->held.parser, request->method);
     call_set_phase(call, IL_PHASE_WRITE);
     exchange_on_io(conn); /* at once: the socket is almost always ready to take it */
 }
@@ -83,6 +94,7 @@ static void exchange_on_sent(struct il_call *call)
     call->response->timing.sent_ns = loop_now_ns(call->home);
     if (!call->has_begun) {
         call_set_phase(call, IL_PHASE_FIRST_BYTE);
+        conn_return_kit(call->conn, call->home); /* until there is something to parse */
     }
 }
 
@@ -221,9 +233,9 @@ static enum il_code exchange_frame_chunk(struct conn *conn, size_t size)
     char head[H1_CHUNK_HEAD_MAX];
 
     if (size == 0) {
-        return il_bytes_append(&conn->held.out, H1_CHUNK_END, H1_CHUNK_END_SIZE);
+        return il_bytes_append(&conn->held.kit->out, H1_CHUNK_END, H1_CHUNK_END_SIZE);
     }
-    return il_bytes_append(&conn->held.out, head, h1_chunk_head(head, size));
+    return il_bytes_append(&conn->held.kit->out, head, h1_chunk_head(head, size));
 }
 
 static enum il_code exchange_queue_piece(struct il_call *call, size_t size)
@@ -236,10 +248,10 @@ static enum il_code exchange_queue_piece(struct il_call *call, size_t size)
         code = exchange_frame_chunk(conn, size);
     }
     if (code == IL_OK && size > 0) {
-        code = il_bytes_append(&conn->held.out, call->source_buffer, size);
+        code = il_bytes_append(&conn->held.kit->out, call->source_buffer, size);
     }
     if (code == IL_OK && is_chunked && size > 0) {
-        code = il_bytes_append(&conn->held.out, H1_CHUNK_TAIL, H1_CHUNK_TAIL_SIZE);
+        code = il_bytes_append(&conn->held.kit->out, H1_CHUNK_TAIL, H1_CHUNK_TAIL_SIZE);
     }
     return code;
 }
@@ -277,10 +289,10 @@ void exchange_supply(struct il_call *call, enum il_code code, size_t size)
 static void exchange_complete(struct il_call *call, bool has_extra)
 {
     struct conn *conn = call->conn;
-    bool is_reusable = conn->held.parser.is_reusable && (!has_extra || IL_MUTANT(LEFTOVERS)) &&
+    bool is_reusable = conn->held.kit->parser.is_reusable && (!has_extra || IL_MUTANT(LEFTOVERS)) &&
                        !exchange_has_more_to_send(call) && !call->is_send_broken;
 
-    headers_swap(&call->response->trailers, &conn->held.parser.trailers);
+    headers_swap(&call->response->trailers, &conn->held.kit->parser.trailers);
     call->response->timing.done_ns = loop_now_ns(call->home);
     call->response->state = RESPONSE_WHOLE;
     call->conn = NULL;
@@ -295,7 +307,7 @@ static void exchange_hand_over(struct il_call *call, const char *rest, size_t re
     struct il_response *response = call->response;
     struct il_error error;
 
-    if (il_bytes_append(&conn->held.in, rest, rest_size) != IL_OK) {
+    if (il_bytes_append(&conn->held.kit->in, rest, rest_size) != IL_OK) {
         il_fail(&error, IL_ENOMEM, "no memory for a part of the response");
         call_fail(call, IL_ENOMEM, &error);
         return;
@@ -312,7 +324,7 @@ static void exchange_hand_over(struct il_call *call, const char *rest, size_t re
 
 static enum il_code exchange_check_length(struct il_call *call, struct il_error *err)
 {
-    const struct h1_response *parser = &call->conn->held.parser;
+    const struct h1_response *parser = &call->conn->held.kit->parser;
 
     if (!call->is_streaming && parser->framing == H1_FRAMING_SIZED &&
         parser->body_size > call->client->body_size_max) {
@@ -321,10 +333,25 @@ static enum il_code exchange_check_length(struct il_call *call, struct il_error 
     return IL_OK;
 }
 
+/* See to it that the connection has a parser that is at our response. False: no memory. */
+static bool exchange_is_reading(struct il_call *call)
+{
+    struct conn *conn = call->conn;
+
+    if (!conn_borrow_kit(conn, call->home)) {
+        return false;
+    }
+    if (!conn->held.kit->is_reading) {
+        conn->held.kit->is_reading = true;
+        h1_response_begin(&conn->held.kit->parser, call->request->method);
+    }
+    return true;
+}
+
 /* Parse what has come. False: the call is over, or has let go of this connection. */
 static bool exchange_feed(struct il_call *call, const char *bytes, size_t size)
 {
-    struct h1_response *parser = &call->conn->held.parser;
+    struct h1_response *parser = &call->conn->held.kit->parser;
     struct il_error error;
 
     for (;;) {
@@ -366,7 +393,9 @@ static void exchange_on_eof(struct il_call *call)
 {
     struct il_error error;
 
-    if (h1_response_finish_eof(&call->conn->held.parser, &error) == IL_OK) {
+    if (!exchange_is_reading(call)) {
+        exchange_fail_memory(call);
+    } else if (h1_response_finish_eof(&call->conn->held.kit->parser, &error) == IL_OK) {
         exchange_complete(call, false);
     } else {
         call_on_lost(call, error.code, &error);
@@ -389,15 +418,18 @@ static void exchange_on_read_failed(struct il_call *call, int sys_errno)
  * asked for, so that a server that sends too much is noticed at once. NULL: no memory. */
 static char *exchange_choose_buffer(struct il_call *call, size_t *ret_size)
 {
-    const struct h1_response *parser = &call->conn->held.parser;
+    const struct kit *kit = call->conn->held.kit;
+    uint64_t left = 0;
     struct il_error error;
 
-    if (parser->framing != H1_FRAMING_SIZED || h1_response_body_left(parser) == 0) {
+    if (kit != NULL && kit->is_reading && kit->parser.framing == H1_FRAMING_SIZED) {
+        left = h1_response_body_left(&kit->parser);
+    }
+    if (left == 0) {
         *ret_size = LOOP_SCRATCH_SIZE;
         return call->home->held.scratch;
     }
-    if (response_make_room(call->response, h1_response_body_left(parser), ret_size, &error) !=
-        IL_OK) {
+    if (response_make_room(call->response, left, ret_size, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return NULL;
     }
@@ -407,9 +439,14 @@ static char *exchange_choose_buffer(struct il_call *call, size_t *ret_size)
 /* Something has come. False: the call is over, or has let go of this connection. */
 static bool exchange_on_received(struct il_call *call, const char *bytes, size_t size)
 {
-    struct h1_response *parser = &call->conn->held.parser;
+    struct h1_response *parser;
     size_t taken;
 
+    if (!exchange_is_reading(call)) {
+        exchange_fail_memory(call);
+        return false;
+    }
+    parser = &call->conn->held.kit->parser;
     if (!call->has_begun) {
         call->has_begun = true;
         call->response->timing.first_byte_ns = loop_now_ns(call->home);
@@ -493,12 +530,11 @@ static void reader_end(struct il_response *response, struct rt_place *place, boo
 {
     struct conn *conn = response->conn;
 
-    headers_swap(&response->trailers, &conn->held.parser.trailers);
+    headers_swap(&response->trailers, &conn->held.kit->parser.trailers);
     response->timing.done_ns = loop_now_ns(place->loop);
     response->state = RESPONSE_ENDED;
     response->conn = NULL;
-    il_bytes_deinit(&conn->held.in); /* it is large; an idle connection must not be */
-    client_give_back(response->client, conn, NULL, conn->held.parser.is_reusable && !has_extra,
+    client_give_back(response->client, conn, NULL, conn->held.kit->parser.is_reusable && !has_extra,
                      place->loop);
 }
 
@@ -506,8 +542,8 @@ static void reader_end(struct il_response *response, struct rt_place *place, boo
  * be told that there is no more. */
 static void reader_end_if_complete(struct il_response *response, struct rt_place *place)
 {
-    if (response->conn->held.parser.is_complete) {
-        reader_end(response, place, il_bytes_size(&response->conn->held.in) > 0);
+    if (response->conn->held.kit->parser.is_complete) {
+        reader_end(response, place, il_bytes_size(&response->conn->held.kit->in) > 0);
     }
 }
 
@@ -516,14 +552,14 @@ static enum il_code reader_parse(struct il_response *response, struct rt_place *
                                  size_t size, size_t *ret_size, struct il_error *err)
 {
     struct conn *conn = response->conn;
-    struct il_bytes *in = &conn->held.in;
+    struct il_bytes *in = &conn->held.kit->in;
 
     for (;;) {
         /* Never more than the reader has room for: a piece that was parsed cannot be put back. */
         size_t portion = (size_t)il_min_u64(il_bytes_size(in), size);
         struct h1_step step;
         enum il_code code =
-            h1_response_feed(&conn->held.parser, il_bytes_data(in), portion, &step, err);
+            h1_response_feed(&conn->held.kit->parser, il_bytes_data(in), portion, &step, err);
 
         if (code != IL_OK) {
             return code;
@@ -550,7 +586,7 @@ static enum il_code reader_parse(struct il_response *response, struct rt_place *
 static enum il_code reader_on_eof(struct il_response *response, struct rt_place *place,
                                   size_t *ret_size, struct il_error *err)
 {
-    enum il_code code = h1_response_finish_eof(&response->conn->held.parser, err);
+    enum il_code code = h1_response_finish_eof(&response->conn->held.kit->parser, err);
 
     if (code == IL_OK) {
         *ret_size = 0;
@@ -565,7 +601,7 @@ static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, str
     char what[64];
 
     (void)snprintf(what, sizeof(what), "after %llu bytes of the body,",
-                   (unsigned long long)conn->held.parser.body_received);
+                   (unsigned long long)conn->held.kit->parser.body_received);
     (void)conn_fail(conn, sys_errno, what, &error);
     if (err != NULL) {
         *err = error;
@@ -588,7 +624,7 @@ static bool reader_may_receive_directly(const struct h1_response *parser, size_t
 static enum conn_io reader_receive(struct conn *conn, char *buffer, size_t size, size_t *ret_got,
                                    int *ret_errno)
 {
-    uint64_t left = h1_response_body_left(&conn->held.parser);
+    uint64_t left = h1_response_body_left(&conn->held.kit->parser);
 
     return conn_receive(conn, buffer, left < size ? (size_t)left + 1 : size, ret_got, ret_errno);
 }
@@ -598,12 +634,12 @@ static enum il_code reader_on_received(struct il_response *response, struct rt_p
                                        struct il_error *err)
 {
     struct conn *conn = response->conn;
-    size_t taken = (size_t)il_min_u64(got, h1_response_body_left(&conn->held.parser));
+    size_t taken = (size_t)il_min_u64(got, h1_response_body_left(&conn->held.kit->parser));
 
-    if (il_bytes_append(&conn->held.in, buffer + taken, got - taken) != IL_OK) {
+    if (il_bytes_append(&conn->held.kit->in, buffer + taken, got - taken) != IL_OK) {
         return il_fail(err, IL_ENOMEM, "no memory for a part of the response");
     }
-    h1_response_took(&conn->held.parser, taken);
+    h1_response_took(&conn->held.kit->parser, taken);
     *ret_size = taken;
     reader_end_if_complete(response, place);
     return IL_OK;
@@ -618,21 +654,21 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
     enum il_code code;
 
     while ((code = reader_parse(response, place, buffer, size, ret_size, err)) == IL_EAGAIN) {
-        bool is_direct = reader_may_receive_directly(&conn->held.parser, size);
+        bool is_direct = reader_may_receive_directly(&conn->held.kit->parser, size);
         int sys_errno = 0;
         size_t got = 0;
 
-        if (!is_direct && il_bytes_reserve(&conn->held.in, LOOP_SCRATCH_SIZE) != IL_OK) {
+        if (!is_direct && il_bytes_reserve(&conn->held.kit->in, LOOP_SCRATCH_SIZE) != IL_OK) {
             return il_fail(err, IL_ENOMEM, "no memory to receive a response body");
         }
         switch (is_direct ? reader_receive(conn, buffer, size, &got, &sys_errno)
-                          : conn_receive(conn, il_bytes_tail(&conn->held.in), LOOP_SCRATCH_SIZE,
-                                         &got, &sys_errno)) {
+                          : conn_receive(conn, il_bytes_tail(&conn->held.kit->in),
+                                         LOOP_SCRATCH_SIZE, &got, &sys_errno)) {
         case CONN_DONE:
             if (is_direct) {
                 return reader_on_received(response, place, buffer, got, ret_size, err);
             }
-            il_bytes_added(&conn->held.in, got);
+            il_bytes_added(&conn->held.kit->in, got);
             break;
         case CONN_EOF:
             return reader_on_eof(response, place, ret_size, err);

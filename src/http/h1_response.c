@@ -91,6 +91,11 @@ static void begin_trailer(struct h1_response *r)
     r->state = STATE_TRAILER;
 }
 
+void h1_response_set_limits(struct h1_response *r, const struct h1_response_limits *limits)
+{
+    r->limits = *limits;
+}
+
 void h1_response_begin(struct h1_response *r, const char *method)
 {
     r->status = 0;

@@ -80,6 +80,9 @@ struct h1_response {
 void h1_response_init(struct h1_response *r, const struct h1_response_limits *limits);
 void h1_response_deinit(struct h1_response *r);
 
+/* Other limits, from the next response on. */
+void h1_response_set_limits(struct h1_response *r, const struct h1_response_limits *limits);
+
 /* Get ready for the response to a request with this method, whatever came before. */
 void h1_response_begin(struct h1_response *r, const char *method);
 

@@ -85,6 +85,7 @@ struct IL_CAPABILITY("loop") il_loop {
         bool is_ending;   /* loop_end is under way: nobody may take over, user code runs in place */
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
         void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
+        void *kits;       /* src/client's: what connections borrow; a guest; or NULL */
 
         /* the user code that runs or ran last, for who takes the loop over: src/rt's */
         void *user_task;             /* NULL: a callback */

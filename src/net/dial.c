@@ -38,9 +38,11 @@ struct attempt {
     int sys_errno;       /* why it failed */
 };
 
-/* Addresses of one family that have not been tried. */
+/* Addresses of one family that have not been tried. Nearly always there is one, so that only has
+ * its place here: a dial holds its memory for as long as it takes to connect. */
 struct supply {
-    struct net_address addresses[RESOLVE_FAMILY_MAX];
+    struct net_address first;
+    struct net_address *others; /* RESOLVE_FAMILY_MAX - 1, once there is a second */
     size_t taken, count;
 };
 
@@ -68,13 +70,25 @@ struct dial_state {
     struct supply supplies[2];
     int supply_next; /* whose turn it is */
 
-    struct attempt attempts[DIAL_ATTEMPTS_MAX];
+    struct attempt first_attempt;
+    struct attempt
+        *other_attempts; /* DIAL_ATTEMPTS_MAX - 1, once there is a second; see attempt_at */
     size_t attempt_count, open_count;
     int fd; /* the winner, or -1 */
     struct il_error err;
 };
 
 /* ---- what all the others use ---- */
+
+static struct attempt *attempt_at(struct dial_state *state, size_t index)
+{
+    return index == 0 ? &state->first_attempt : &state->other_attempts[index - 1];
+}
+
+static const struct attempt *attempt_seen(const struct dial_state *state, size_t index)
+{
+    return index == 0 ? &state->first_attempt : &state->other_attempts[index - 1];
+}
 
 static void dial_push(struct dial_state *state)
 {
@@ -101,8 +115,8 @@ static void attempt_close(struct attempt *attempt)
 static void dial_stop(struct dial_state *state)
 {
     for (size_t i = 0; i < state->attempt_count; i++) {
-        if (state->attempts[i].fd >= 0) {
-            attempt_close(&state->attempts[i]);
+        if (attempt_at(state, i)->fd >= 0) {
+            attempt_close(attempt_at(state, i));
         }
     }
     il_assert(state->open_count == 0);
@@ -121,6 +135,9 @@ static void dial_finish(struct dial_state *state)
 static void dial_free_unless_busy(struct dial_state *state)
 {
     if (!state->is_job_pushed && !state->is_job_running) {
+        il_free(state->supplies[SUPPLY_V6].others);
+        il_free(state->supplies[SUPPLY_V4].others);
+        il_free(state->other_attempts);
         il_free(state);
     }
 }
@@ -193,11 +210,29 @@ static void fail_starved(struct dial_state *state, int sys_errno)
                         state->host, state->port, net_shortage_remedy(sys_errno));
 }
 
+/* Memory for the next attempt; NULL: there is none, and the dial is starved. */
+static struct attempt *attempt_new(struct dial_state *state)
+{
+    if (state->attempt_count == 1 && state->other_attempts == NULL) {
+        state->other_attempts = il_calloc(DIAL_ATTEMPTS_MAX - 1, sizeof(struct attempt));
+        if (state->other_attempts == NULL) {
+            state->is_starved = true;
+            (void)il_fail(&state->err, IL_ENOMEM, "no memory to try another address of %.80s",
+                          state->host);
+            return NULL;
+        }
+    }
+    return attempt_at(state, state->attempt_count);
+}
+
 static void attempt_start(struct dial_state *state, const struct net_address *address)
 {
-    struct attempt *attempt = &state->attempts[state->attempt_count];
+    struct attempt *attempt = attempt_new(state);
     int result;
 
+    if (attempt == NULL) {
+        return; /* kept until the attempts under way have failed, as fail_starved */
+    }
     *attempt = (struct attempt){ .state = state, .address = *address, .fd = -1 };
     result = sys_socket_open(net_address_family(address));
     if (net_is_shortage(-result)) {
@@ -251,33 +286,61 @@ static bool take_address(struct dial_state *state, struct net_address *ret_addre
         supply = &state->supplies[state->supply_next];
     }
     state->supply_next = !state->supply_next; /* the families take turns */
-    *ret_address = supply->addresses[supply->taken++];
+    *ret_address = supply->taken == 0 ? supply->first : supply->others[supply->taken - 1];
+    supply->taken++;
     return true;
 }
 
-static void add_addresses(struct dial_state *state, const struct resolve_answer *answer)
+static bool supply_add(struct supply *supply, const struct net_address *address)
+{
+    il_assert(supply->count < RESOLVE_FAMILY_MAX);
+    if (supply->count == 0) {
+        supply->first = *address;
+    } else {
+        struct net_address *others = supply->others;
+
+        if (others == NULL) {
+            others = il_calloc(RESOLVE_FAMILY_MAX - 1, sizeof(*others));
+            if (others == NULL) {
+                return false;
+            }
+            supply->others = others;
+        }
+        others[supply->count - 1] = *address;
+    }
+    supply->count++;
+    return true;
+}
+
+/* False: no memory. */
+static bool add_addresses(struct dial_state *state, const struct resolve_answer *answer)
 {
     for (size_t i = 0; i < answer->count; i++) {
         struct net_address address = answer->addresses[i];
         bool is_v6 = net_address_family(&address) == AF_INET6;
-        struct supply *supply = &state->supplies[is_v6 ? SUPPLY_V6 : SUPPLY_V4];
 
         if (is_v6) {
             address.v6.sin6_port = htons(state->port);
         } else {
             address.v4.sin_port = htons(state->port);
         }
-        il_assert(supply->count < RESOLVE_FAMILY_MAX);
-        supply->addresses[supply->count++] = address;
+        if (!supply_add(&state->supplies[is_v6 ? SUPPLY_V6 : SUPPLY_V4], &address)) {
+            return false;
+        }
     }
+    return true;
 }
 
 static void dial_on_answer(struct resolve *resolve, const struct resolve_answer *answer)
 {
     struct dial_state *state = il_container_of(resolve, struct dial_state, resolve);
 
-    add_addresses(state, answer);
     state->is_answer_last = answer->is_last;
+    if (!add_addresses(state, answer)) {
+        (void)il_fail(&state->err, IL_ENOMEM, "no memory for the addresses of %.80s", state->host);
+        dial_finish(state);
+        return;
+    }
     if (answer->err != NULL) {
         state->err = *answer->err;
         dial_finish(state);
@@ -331,10 +394,10 @@ static size_t text_add_reason(struct text *text, const struct dial_state *state,
     size_t count = 0;
 
     for (size_t i = first; i < state->attempt_count; i++) {
-        const struct attempt *attempt = &state->attempts[i];
+        const struct attempt *attempt = attempt_seen(state, i);
         struct net_address address = attempt->address;
 
-        if (attempt->sys_errno != state->attempts[first].sys_errno) {
+        if (attempt->sys_errno != attempt_seen(state, first)->sys_errno) {
             continue;
         }
         address.v4.sin_port = 0; /* in the same place for both families */
@@ -359,7 +422,7 @@ _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockadd
 static bool is_first_of_its_kind(const struct dial_state *state, size_t index)
 {
     for (size_t i = 0; i < index; i++) {
-        if (state->attempts[i].sys_errno == state->attempts[index].sys_errno) {
+        if (attempt_seen(state, i)->sys_errno == attempt_seen(state, index)->sys_errno) {
             return false;
         }
     }
@@ -374,7 +437,7 @@ static void fail_connect(struct dial_state *state)
 
     il_assert(state->attempt_count > 0);
     *err = (struct il_error){ .code = IL_ECONNECT, .phase = IL_PHASE_CONNECT };
-    err->sys_errno = state->attempts[state->attempt_count - 1].sys_errno;
+    err->sys_errno = attempt_seen(state, state->attempt_count - 1)->sys_errno;
     (void)text_add(&text, "cannot connect to %.80s port %u", state->host, state->port);
     for (size_t i = 0; i < state->attempt_count; i++) {
         if (is_first_of_its_kind(state, i)) {
@@ -556,7 +619,7 @@ void dial_describe(const struct dial *dial, char *text, size_t size)
         (void)snprintf(text, size, "resolving %s", state->host);
         return;
     }
-    (void)net_address_text(&state->attempts[state->attempt_count - 1].address, address_text);
+    (void)net_address_text(&attempt_seen(state, state->attempt_count - 1)->address, address_text);
     if (total == 1) {
         (void)snprintf(text, size, "connecting to %s", address_text);
     } else {
