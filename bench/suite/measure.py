@@ -115,6 +115,10 @@ def run(command, cpus, parse, timeout_s, watch_memory=False):
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.monotonic() - started_at
+    except BaseException:  # we are being ended: leave nothing behind
+        process.kill()
+        process.wait()
+        raise
     finally:
         timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
