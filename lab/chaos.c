@@ -338,7 +338,7 @@ static void check_posts(struct chaos *chaos)
         const struct chaos_script_plan *script = &chaos->plan.scripts[i];
 
         for (unsigned k = 0; k < script->step_count; k++) {
-            char path[24];
+            char path[32];
             unsigned count;
 
             if (script->steps[k].kind == CHAOS_POST || script->steps[k].kind == CHAOS_UPLOAD) {
