@@ -266,6 +266,7 @@ struct sim {
     struct sim_timer **heap; /* from 1 */
     size_t heap_count, heap_size;
     uint64_t timer_sequence;
+    uint32_t outer_generation; /* of forks, when the run is over */
 
     struct sim_thread *current;     /* NULL: the world */
     struct sim_thread *interrupted; /* goes on when the world has done what is due */

@@ -216,6 +216,15 @@ static void numbers_reset(void)
     }
 }
 
+/* Each run has a generation of its own, so that it begins as the first in a process does: what the
+ * library keeps for the whole process is made anew. */
+static void generation_begin(void)
+{
+    static uint32_t last = UINT32_MAX / 2; /* far from those that forks count */
+
+    sim.outer_generation = sys_fork_generation_set(++last);
+}
+
 static bool memory_fails(void)
 {
     return sim.current != NULL && sim_fault(SIM_FAULT_MEMORY);
@@ -257,6 +266,7 @@ static void world_begin(const struct sim_options *options, struct sim_report *re
     il_list_init(&sim.threads);
     il_list_init(&sim.links);
     numbers_reset();
+    generation_begin();
     draw_begin();
     trace_begin();
     sys_world = &world_table;
@@ -271,6 +281,7 @@ static void world_end(void)
     il_memory_fail_when(NULL);
     sys_points_armed = false;
     sys_world = &sys_world_real;
+    (void)sys_fork_generation_set(sim.outer_generation);
     report->virtual_ns = sim.now_ns - SIM_START_NS;
     if (report->end == SIM_DONE && sim.file_count > 0) {
         report->end = SIM_LEFT;

@@ -296,4 +296,8 @@ static inline void sys_cond_broadcast(struct sys_cond *cond)
  * parent process: its threads do not exist here, and its locks may be held for ever. */
 uint32_t sys_fork_generation(void);
 
+/* For a world that begins: as in the child of a fork, what the process keeps for all is made anew.
+ * Returns the one before. */
+uint32_t sys_fork_generation_set(uint32_t generation);
+
 #endif

@@ -279,6 +279,11 @@ uint32_t sys_fork_generation(void)
     return atomic_load_explicit(&real_fork_generation, memory_order_relaxed);
 }
 
+uint32_t sys_fork_generation_set(uint32_t generation)
+{
+    return atomic_exchange(&real_fork_generation, generation);
+}
+
 static void *real_thread_main(void *arg)
 {
     struct sys_thread *thread = arg;
