@@ -36,6 +36,7 @@ enum il_code diagnose_process(struct look *look, struct il_error *err)
     }
     peek_at_suspects(look);
     runtime_recognise_threads(look);
+    runtime_note_protocols(look);
     verdict_conclude(look);
     return IL_OK;
 }

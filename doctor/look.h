@@ -225,7 +225,8 @@ struct seen_socket {
 
     bool is_named; /* in a finding */
     enum first_bytes first_bytes;
-    uint16_t http_status; /* when the first bytes are an HTTP/1 status line */
+    uint16_t http_status;                /* when the first bytes are an HTTP/1 status line */
+    bool stack_has_tls, stack_has_http2; /* below the thread that waits for it */
 };
 
 /* ---- findings ---- */

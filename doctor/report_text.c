@@ -26,8 +26,12 @@ const char *label_protocol(const struct seen_socket *socket)
     case BYTES_TLS_ALERT:
         return "TLS";
     default:
-        return socket->peer_port == 443 ? "TLS" : "";
+        break;
     }
+    if (socket->stack_has_http2) {
+        return "HTTP/2";
+    }
+    return socket->stack_has_tls || socket->peer_port == 443 ? "TLS" : "";
 }
 
 void label_socket(const struct look *look, uint32_t index, char *ret_text, size_t size)

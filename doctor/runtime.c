@@ -274,6 +274,43 @@ void runtime_recognise_threads(struct look *look)
     registry_recognise_threads(look);
 }
 
+/* ---- protocols ---- */
+
+static bool stack_has(const struct seen_thread *thread, const char *const *parts, size_t count)
+{
+    for (uint32_t i = 0; i < thread->frame_count; i++) {
+        for (size_t k = 0; k < count; k++) {
+            if (strstr(thread->frames[i].symbol, parts[k]) != NULL ||
+                strstr(thread->frames[i].module, parts[k]) != NULL) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void runtime_note_protocols(struct look *look)
+{
+    static const char *const tls[] = { "libssl.", "libgnutls.", "SSL_",
+                                       "ssl3_",   "gnutls_",    "rustls::" };
+    static const char *const http2[] = { "libnghttp2.", "nghttp2_", "h2::" };
+
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        const struct seen_thread *thread = &look->threads[i];
+        bool has_tls = stack_has(thread, tls, il_array_count(tls));
+        bool has_http2 = stack_has(thread, http2, il_array_count(http2));
+
+        for (uint32_t k = 0; k < look->socket_count && (has_tls || has_http2); k++) {
+            struct seen_socket *socket = &look->sockets[k];
+
+            if (socket->thread_watcher == thread->tid && socket->thread_watch_count > 0) {
+                socket->stack_has_tls = has_tls;
+                socket->stack_has_http2 = has_http2;
+            }
+        }
+    }
+}
+
 /* ---- what to show of a stack ---- */
 
 static bool is_plumbing(const struct thread_frame *frame)

@@ -68,6 +68,19 @@ static void flood(int fd)
     }
 }
 
+/* What the first bytes of an answer look like, with nothing sensible behind them. */
+static void send_binary(const struct server_conn *conn)
+{
+    unsigned char tls[5 + 200] = { 0x17, 3, 3, 0, 200 };          /* application data */
+    unsigned char http2[9 + 20] = { 0, 0, 20, 1, 4, 0, 0, 0, 1 }; /* HEADERS on stream 1 */
+
+    if (conn->manner == SERVER_TLS) {
+        (void)!send(conn->fd, tls, sizeof(tls), MSG_NOSIGNAL);
+    } else {
+        (void)!send(conn->fd, http2, sizeof(http2), MSG_NOSIGNAL);
+    }
+}
+
 static void *serve(void *arg)
 {
     struct server_conn conn = *(struct server_conn *)arg;
@@ -85,6 +98,10 @@ static void *serve(void *arg)
         }
         if (conn.manner == SERVER_SLOW) {
             target_sleep_ms(200);
+        }
+        if (conn.manner == SERVER_TLS || conn.manner == SERVER_HTTP2) {
+            send_binary(&conn);
+            continue;
         }
         if (conn.manner != SERVER_SILENT && (conn.manner != SERVER_ONCE || count == 0)) {
             (void)!send(conn.fd, response, sizeof(response) - 1, MSG_NOSIGNAL);

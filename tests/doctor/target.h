@@ -27,6 +27,8 @@ enum server_manner {
     SERVER_CLOSES,  /* answers, and closes the connection a moment later */
     SERVER_FLOODS,  /* an endless body */
     SERVER_DEAF,    /* never reads */
+    SERVER_TLS,     /* answers with a record of TLS */
+    SERVER_HTTP2,   /* answers with a frame of HTTP/2 */
     SERVER_FULL     /* its queue of connections is full: SYNs are dropped */
 };
 

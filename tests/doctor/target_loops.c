@@ -88,13 +88,28 @@ static void *ask_and_wait(void *arg)
     target_stand();
 }
 
-static void parked_owner(void)
+static void run_parked_owner(enum server_manner manner)
 {
-    struct scene *scene = scene_parked(SERVER_ANSWERS);
+    struct scene *scene = scene_parked(manner);
 
     target_thread(ask_and_wait, scene, "requester");
     target_wait_unread(scene->fd);
     target_ready();
+}
+
+static void parked_owner(void)
+{
+    run_parked_owner(SERVER_ANSWERS);
+}
+
+static void parked_owner_tls(void)
+{
+    run_parked_owner(SERVER_TLS);
+}
+
+static void parked_owner_http2(void)
+{
+    run_parked_owner(SERVER_HTTP2);
 }
 
 static void parked_owner_ok(void)
@@ -469,6 +484,8 @@ static void naps(void)
 const struct target_case loop_cases[] = {
     { "parked-owner", parked_owner },
     { "parked-owner-ok", parked_owner_ok },
+    { "parked-owner-tls", parked_owner_tls },
+    { "parked-owner-http2", parked_owner_http2 },
     { "parked-wakeup", parked_wakeup },
     { "parked-wakeup-ok", parked_wakeup_ok },
     { "parked-idle-closed", parked_idle_closed },
