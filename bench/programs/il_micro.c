@@ -4,6 +4,9 @@
  *     --mode yield      change from one task to another
  *     --mode block-on   il_block_on of a function that does nothing
  *     --mode timer      arm a timer and cancel it again, while 10,000 others are armed
+ *     --mode gate       a task's call into the library, and its return from there: what user code
+ *                       pays for being such that its loop can be handed over
+ *     --mode gate-off   the same in a runtime that does not hand over
  *     --mode oneshot    a value from a task of one runtime to a task of another, each answering the
  * other
  *     --mode channel    a message from a task of one runtime to a task of another, 64 in the
@@ -19,6 +22,7 @@
 
 #include "common.h"
 #include "loop/timer.h"
+#include "rt/rt.h"
 
 #define BATCH       64
 #define ARMED_COUNT 10000
@@ -154,6 +158,28 @@ static void run_timer(uint64_t count)
     timers_deinit(&timers);
 }
 
+/* ---- the gate ---- */
+
+static void pass_gate_in_task(void *arg)
+{
+    const uint64_t *count = arg;
+    struct rt_place place;
+
+    for (uint64_t i = 0; i < *count; i++) {
+        if (rt_enter(&place, false, NULL) != IL_OK) {
+            bench_fail("come into the library");
+        }
+        rt_leave(&place);
+    }
+}
+
+static void run_gate(uint64_t count)
+{
+    struct il_error err;
+
+    check(il_block_on(runtimes[0], pass_gate_in_task, &count, &err), &err);
+}
+
 /* ---- oneshot ---- */
 
 struct oneshot_pair {
@@ -268,14 +294,27 @@ static void run_channel(uint64_t count)
 
 /* ---- the whole ---- */
 
+/* The runtimes that it runs on. */
+enum stage {
+    ON_CURRENT_THREAD,
+    ON_WORKER,
+    ON_WORKER_WITHOUT_HAND_OVER,
+    ACROSS_TWO_WORKERS, /* one in each of two runtimes */
+};
+
 static const struct operation {
     const char *name;
     void (*run)(uint64_t count);
-    bool is_across;
+    enum stage stage;
 } operations[] = {
-    { "spawn", run_spawn, false },       { "yield", run_yield, false },
-    { "block-on", run_block_on, false }, { "timer", run_timer, false },
-    { "oneshot", run_oneshot, true },    { "channel", run_channel, true },
+    { "spawn", run_spawn, ON_CURRENT_THREAD },
+    { "yield", run_yield, ON_CURRENT_THREAD },
+    { "block-on", run_block_on, ON_CURRENT_THREAD },
+    { "timer", run_timer, ON_CURRENT_THREAD },
+    { "gate", run_gate, ON_WORKER },
+    { "gate-off", run_gate, ON_WORKER_WITHOUT_HAND_OVER },
+    { "oneshot", run_oneshot, ACROSS_TWO_WORKERS },
+    { "channel", run_channel, ACROSS_TWO_WORKERS },
 };
 
 static const struct operation *operation_named(const char *name)
@@ -289,14 +328,15 @@ static const struct operation *operation_named(const char *name)
     bench_fail("--mode: there is no such operation (they are listed in il_micro.c)");
 }
 
-static void set_up(bool is_across)
+static void set_up(enum stage stage)
 {
     struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
     struct il_error err;
 
-    options.kind = is_across ? IL_RUNTIME_MULTI_THREAD : IL_RUNTIME_CURRENT_THREAD;
-    options.worker_count = is_across ? 1 : 0;
-    for (int i = 0; i < (is_across ? 2 : 1); i++) {
+    options.kind = stage == ON_CURRENT_THREAD ? IL_RUNTIME_CURRENT_THREAD : IL_RUNTIME_MULTI_THREAD;
+    options.worker_count = stage == ON_CURRENT_THREAD ? 0 : 1;
+    options.hand_over_after_ms = stage == ON_WORKER_WITHOUT_HAND_OVER ? IL_FOREVER : 0;
+    for (int i = 0; i < (stage == ACROSS_TWO_WORKERS ? 2 : 1); i++) {
         check(il_runtime_new(&options, &runtimes[i], &err), &err);
     }
 }
@@ -309,7 +349,7 @@ int main(int argc, char **argv)
 
     bench_parse(&options, argc, argv);
     operation = operation_named(options.mode);
-    set_up(operation->is_across);
+    set_up(operation->stage);
     plan_init(&plan, &options);
     operation->run(options.warm_up);
     usage_take(&plan.window_begin);

@@ -113,6 +113,8 @@ ALL = [
     Contender("il-yield", "interloop", "change from one task to another", "il_micro", "yield"),
     Contender("il-block-on", "interloop", "il_block_on of nothing", "il_micro", "block-on"),
     Contender("il-timer", "interloop", "arm and cancel a timer, 10,000 others armed", "il_micro", "timer"),
+    Contender("il-gate", "interloop", "a call into the library and back, hand-over on", "il_micro", "gate"),
+    Contender("il-gate-off", "interloop", "a call into the library and back, hand-over off", "il_micro", "gate-off"),
     Contender("il-oneshot", "interloop", "a oneshot, each waiting for the other's", "il_micro", "oneshot"),
     Contender("il-channel", "interloop", "a message through a channel of 64", "il_micro", "channel"),
     InterloopBench(),

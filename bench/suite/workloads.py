@@ -46,6 +46,7 @@ MANY = ["floor-epoll", "il-task", "il-call", "il-bench", "wrk", "h2load", "curl-
 VERY_MANY = [name for name in MANY if name != "soup-async"]
 BULK = ["floor-blocking", "il-thread", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
 HELD = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+ON_ONE_THREAD = ["il-gate", "il-gate-off", "il-yield", "il-timer", "il-spawn", "il-block-on"]
 PATTERNS = ["il-default", "il-per-runtime", "il-factory", "il-single", "il-proxy", "il-service"]
 IDLE = ["floor-epoll", "il-call", "curl-multi", "curl-socket"]
 CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
@@ -86,8 +87,7 @@ ALL = [
              connections=count, pilot=2000, uses_all_cores=True, quick=PATTERNS if count == 1 else None)
     for count, title in ((1, "one at a time"), (64, "64 in flight"))
 ] + [
-    Workload("runtime", "parts of a runtime, on one thread", ["il-yield", "il-timer", "il-spawn", "il-block-on"],
-             kind="micro", pilot=20000, quick=["il-yield", "il-timer", "il-spawn", "il-block-on"]),
+    Workload("runtime", "parts of a runtime, on one thread", ON_ONE_THREAD, kind="micro", pilot=20000, quick=ON_ONE_THREAD),
     Workload("threads", "parts of a runtime, between two threads", ["il-channel", "il-oneshot"],
              kind="micro", pilot=20000, uses_all_cores=True, quick=["il-channel", "il-oneshot"]),
 ]
