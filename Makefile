@@ -68,7 +68,7 @@ help:
 	@echo "make             build the library and build/interloop"
 	@echo "make test        build and run every test, three builds, the last line is the total"
 	@echo "make test-doctor the doctor against live programs; takes minutes"
-	@echo "make test-interop  https with nginx, apache2 and haproxy, which it installs and runs on loopback"
+	@echo "make test-interop  https with nginx, apache2 and others, which it installs and runs on loopback"
 	@echo "make demo        the matrix of causes and solutions over real sockets"
 	@echo "make bench       the benchmarks, half an hour; BENCH_ARGS=--quick a minute"
 	@echo "make install     install under PREFIX (default /usr/local); DESTDIR is honoured"

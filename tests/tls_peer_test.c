@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/tls_check.h"
@@ -574,4 +575,104 @@ TEST(large_bodies_go_up_and_come_down)
     CHECK_EQ(size, 5000000);
     il_response_free(response);
     tls_stop();
+}
+
+/* ---- hardship ---- */
+
+static enum il_code get_hello(uint16_t port)
+{
+    struct il_response *response;
+    char text[64];
+    enum il_code code;
+
+    snprintf(text, sizeof(text), "https://127.0.0.1:%u/hello", port);
+    code = il_get(client, text, &response, &err);
+    if (code == IL_OK) {
+        il_response_free(response);
+    }
+    return code;
+}
+
+/* Each of the library's own allocations fails in turn; OpenSSL's are OpenSSL's business. The server
+ * has a process of its own: its allocations are not to fail. */
+TEST(whichever_allocation_fails_an_https_request_says_so_and_the_next_one_works)
+{
+    uint64_t failed = 0;
+    uint16_t port;
+    int pipe_fds[2];
+    enum il_code code;
+    pid_t pid;
+
+    authority_start(); /* both sides' */
+    CHECK_EQ(pipe(pipe_fds), 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        tls_server_start(NULL, NULL);
+        port = lab_server_port(server);
+        CHECK_EQ(write(pipe_fds[1], &port, sizeof(port)), (ssize_t)sizeof(port));
+        close(pipe_fds[1]);
+        for (;;) {
+            pause();
+        }
+    }
+    close(pipe_fds[1]); /* if the server dies, the read ends */
+    CHECK_EQ(read(pipe_fds[0], &port, sizeof(port)), (ssize_t)sizeof(port));
+    tls_client_start(IL_DRIVER_CALLER, NULL);
+    do {
+        il_client_close_idle(client);
+        il_memory_fail_after(failed++);
+        code = get_hello(port);
+        il_memory_fail_after(UINT64_MAX);
+        CHECK(code == IL_OK || code == IL_ENOMEM);
+        CHECK_OK(get_hello(port));
+    } while (code != IL_OK);
+    CHECK(failed > 8); /* so many allocations were there to fail */
+    client = il_client_unref(client);
+    lab_authority_free(authority);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static void get_with_handshake(void *arg)
+{
+    struct il_response *response;
+
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(il_get(client, tls_url("localhost", "/bytes/40000?seed=1"), &response, &err));
+        il_response_free(response);
+        il_client_close_idle(client);
+    }
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SMALL_STACK (256 << 10) /* sanitizers' frames are larger */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SMALL_STACK (256 << 10)
+#endif
+#endif
+#ifndef SMALL_STACK
+#define SMALL_STACK (64 << 10)
+#endif
+
+TEST(task_with_a_stack_of_64_KiB_sends_https_requests)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+        struct il_runtime *runtime;
+        struct il_task *task;
+
+        tls_server_start(NULL, NULL);
+        tls_client_start(IL_DRIVER_CALLER, NULL);
+        options.kind = kind == 0 ? IL_RUNTIME_MULTI_THREAD : IL_RUNTIME_CURRENT_THREAD;
+        options.stack_size = SMALL_STACK;
+        CHECK_OK(il_runtime_new(&options, &runtime, &err));
+        CHECK_OK(il_spawn(runtime, "small", get_with_handshake, NULL, &task, &err));
+        CHECK_OK(il_block_on(runtime, get_with_handshake, NULL, &err));
+        CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+        il_task_unref(task);
+        il_runtime_drop(runtime);
+        tls_stop();
+    }
 }

@@ -302,8 +302,8 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
         conn->held.is_eof = true;
         return CONN_EOF;
     }
-    if ((size_t)got < size && !conn->held.is_hung_up && !conn->held.was_unheard &&
-        stream_is_plain(&conn->stream)) {
+    if (!conn->held.is_hung_up && !conn->held.was_unheard &&
+        (stream_is_plain(&conn->stream) ? (size_t)got < size : stream_is_drained(&conn->stream))) {
         conn->held.is_readable = false; /* it is empty now; more, or its end, will be an event */
     }
     *ret_received = (size_t)got;

@@ -30,6 +30,9 @@ struct stream_filter {
     /* Is there anything that it has received and not given out? */
     bool (*holds_input)(const void *state);
 
+    /* As stream_is_drained. */
+    bool (*is_drained)(const void *state);
+
     /* What it has to say about the failure that receive or send returned; NULL: nothing. */
     const struct il_error *(*failure)(const void *state);
 
@@ -88,6 +91,13 @@ bool stream_is_quiet(struct stream *stream);
 static inline bool stream_holds_input(const struct stream *stream)
 {
     return stream->filter != NULL && stream->filter->holds_input(stream->state);
+}
+
+/* Was the socket empty when the filter last looked, and has it nothing left itself? Then more, or
+ * the end, will be an event, unless the kernel has already said that the stream ends. */
+static inline bool stream_is_drained(const struct stream *stream)
+{
+    return stream->filter->is_drained(stream->state);
 }
 
 /* Why receive or send failed, where the filter knows more than errno; else NULL. Borrowed: valid

@@ -35,6 +35,7 @@ struct tls_stream {
     bool is_checked; /* the handshake is done, and the peer is who it should be */
     bool is_failed;  /* failure says why */
     bool is_eof;     /* the socket has ended */
+    bool is_drained; /* the socket had less than was asked for */
     int sys_errno;   /* why the socket cannot be received from */
     int send_errno;  /* why it takes no more: what is sent is dropped */
     size_t silent_bytes;
@@ -69,6 +70,7 @@ static int bio_on_read(BIO *bio, char *bytes, size_t size, size_t *ret_got)
         return 0;
     }
     got = sys_socket_receive(tls->fd, bytes, size);
+    tls->is_drained = got < (ssize_t)size;
     if (got > 0) {
         tls->silent_bytes += (size_t)got;
         *ret_got = (size_t)got;
@@ -515,6 +517,13 @@ static bool filter_holds_input(const void *state)
     return !tls->is_failed && SSL_has_pending(tls->ssl);
 }
 
+static bool filter_is_drained(const void *state)
+{
+    const struct tls_stream *tls = state;
+
+    return tls->is_drained && !SSL_has_pending(tls->ssl);
+}
+
 /* Session tickets and key updates may come at any time and mean nothing; all else is the end. */
 static bool filter_is_quiet(void *state)
 {
@@ -564,6 +573,7 @@ static const struct stream_filter tls_filter = {
     .send = filter_send,
     .is_quiet = filter_is_quiet,
     .holds_input = filter_holds_input,
+    .is_drained = filter_is_drained,
     .failure = filter_failure,
     .close = filter_close,
 };
