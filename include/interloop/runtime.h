@@ -199,9 +199,9 @@ IL_API enum il_code il_yield(void);
 
 /* Call run(arg) here, and say before that it will block this thread: the loop is handed over at
  * once, without the threshold's delay and without a warning. The task's next call into the library
- * waits for its loop. On a plain thread, and where the loop is not handed over (is_pinned,
- * il_task_pin, a current-thread runtime without `rescue`) it only calls run(arg); so it does when
- * there is no spare thread left. Thread: any. Since 0.1. */
+ * waits for its loop. On a plain thread, in a callback, and where the loop is not handed over
+ * (is_pinned, il_task_pin, a current-thread runtime without `rescue`) it only calls run(arg); so it
+ * does when there is no spare thread left. Thread: any. Since 0.1. */
 IL_API void il_block_in_place(il_task_fn *run, void *arg);
 
 /* What il_spawn_blocking runs: called exactly once. With IL_OK: on a thread of the process's pool

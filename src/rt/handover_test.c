@@ -1,4 +1,7 @@
+#include <sys/wait.h>
+
 #include "rt/handover_check.h"
+#include "rt/sanitize.h"
 
 TEST(timers_and_tasks_of_a_loop_go_on_while_one_of_its_tasks_blocks)
 {
@@ -690,3 +693,33 @@ TEST(monitor_and_spares_are_gone_with_their_memory_when_the_last_runtime_has_end
         CHECK_EQ(allocations_after_a_hand_over(), first);
     }
 }
+
+#if !RT_TSAN /* which does not follow a program with threads through fork */
+TEST(child_of_a_fork_has_a_monitor_and_spares_of_its_own)
+{
+    struct il_runtime *runtime = new_runtime(1);
+    struct gate gate = GATE_CLOSED;
+    struct il_task *stuck;
+    pid_t child;
+    int status;
+
+    gate_close(&gate);
+    stuck = spawn(runtime, "stuck", block_then_sleep, &gate);
+    wait_until(&gate.is_inside);
+    WAIT_FOR(stats_of(runtime).away_task_count > 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        (void)il_runtime_drop(runtime);
+        (void)allocations_after_a_hand_over();
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 0);
+    gate_open(&gate);
+    join(stuck);
+    il_runtime_drop(runtime);
+    check_nothing_left();
+}
+#endif

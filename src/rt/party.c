@@ -157,6 +157,7 @@ enum il_code rt_thread_loop(struct rt_thread *thread, struct il_error *err)
         /* The child of a fork: the loop's epoll set is the parent's too. Leave it and start anew.
          */
         thread->party.loop = NULL;
+        thread->calls_out_depth = thread->out_depth = 0;
         thread->fork_generation = sys_fork_generation();
     }
     if (thread->party.loop != NULL) {
@@ -415,7 +416,10 @@ void rt_calls_out_end(void)
 {
     struct rt_thread *thread = rt_thread();
 
-    if (thread->task == NULL && --thread->calls_out_depth == 0) {
+    if (thread->fork_generation != sys_fork_generation()) {
+        return; /* a child whose parent was in user code: the call is the parent's */
+    }
+    if (thread->task == NULL && thread->calls_out_depth > 0 && --thread->calls_out_depth == 0) {
         handover_forget(&thread->seat);
         handover_unuse();
     }
