@@ -46,7 +46,7 @@ MANY = ["floor-epoll", "il-task", "il-call", "il-bench", "wrk", "h2load", "curl-
 VERY_MANY = [name for name in MANY if name != "soup-async"]
 BULK = ["floor-blocking", "il-thread", "curl-easy", "soup-sync", "hyper", "reqwest", "go"]
 HELD = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
-ON_ONE_THREAD = ["il-gate", "il-gate-off", "il-yield", "il-timer", "il-spawn", "il-block-on"]
+ON_ONE_THREAD = ["il-yield", "il-timer", "il-spawn", "il-block-on", "il-gate", "il-gate-off"]
 PATTERNS = ["il-default", "il-per-runtime", "il-factory", "il-single", "il-proxy", "il-service"]
 IDLE = ["floor-epoll", "il-call", "curl-multi", "curl-socket"]
 CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest",
