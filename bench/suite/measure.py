@@ -94,6 +94,11 @@ class MemoryWatch(threading.Thread):
                     self.rss_kib = max(self.rss_kib, int(kib))
 
 
+def shown(command):
+    """For people, and for documents: without the folder it was built in."""
+    return " ".join([os.path.basename(command[0])] + command[1:])
+
+
 def run(command, cpus, parse, timeout_s, watch_memory=False):
     """Run `command` on the cores `cpus`; `parse` turns what it printed into (requests, bytes, extra)."""
     started_at = time.monotonic()
@@ -128,9 +133,9 @@ def run(command, cpus, parse, timeout_s, watch_memory=False):
         watch.is_over.set()
         watch.join()
     if was_killed.is_set():
-        raise Failed(f"{' '.join(command)}: did not end within {timeout_s:.0f} s")
+        raise Failed(f"{shown(command)}: did not end within {timeout_s:.0f} s")
     if process.returncode != 0:
-        raise Failed(f"{' '.join(command)}: exit status {process.returncode}: {errors.strip()[-400:]}")
+        raise Failed(f"{shown(command)}: exit status {process.returncode}: {errors.strip()[-400:]}")
     requests, body_bytes, extra = parse(output)
     sample = Sample(requests, body_bytes, wall_s, usage.ru_utime, usage.ru_stime)
     sample.extra = extra

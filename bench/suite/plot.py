@@ -145,7 +145,7 @@ def _draw(panels, make_bar, parts, what):
         elements += [_rect(x + i * 14, 8, 14, colour, kind) for i, colour in enumerate(colours[:len(parts)])]
         elements.append(_text(x + 14 * len(parts) + 6, 20, ": ".join([kind, ", ".join(parts)] if parts[0] else [kind]),
                               "small"))
-        x += 178 if parts[0] else 110
+        x += 162 if parts[0] else 110
     elements.append(_text(x, 20, f"{what}; line: range; dashes: floor; gap: cut short", "small"))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" '
             f'role="img" aria-label="{escape(what)}, by client">\n<style>{STYLE}</style>\n'

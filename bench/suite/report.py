@@ -1,5 +1,7 @@
 """report: the results as Markdown, for people."""
 
+import textwrap
+
 from suite.contenders import BY_NAME as CONTENDERS
 from suite.rounds import FLOOR_AGAIN
 from suite.statistics import median
@@ -113,6 +115,7 @@ def goals_section(judged):
 
 
 PAUSE_WORTH_SAYING_S = 1.0
+LINE_WIDTH = 118
 
 
 def noise_percents(outcomes):
@@ -142,9 +145,11 @@ def about_section(about, outcomes):
         text += " There is only one core: client and server share it."
     if about["is_quick"]:
         text += " This was a quick run: few rounds, for a first look only."
-    for name, why in about.get("not_measured", {}).items():
-        text += f" Not measured: {name} ({why})."
-    return text + "\n"
+    not_measured = about.get("not_measured", {})
+    for why in sorted(set(not_measured.values())):
+        names = ", ".join(name for name, reason in not_measured.items() if reason == why)
+        text += f" Not measured, for {why}: {names}."
+    return textwrap.fill(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def whole(about, outcomes, judged):
@@ -214,4 +219,4 @@ def summary(about, outcomes):
     text = (f"CPU of the client's process for a small GET over loopback, and how many times the floor; memory of a "
             f"request in flight. {machine['cpu']}, {machine['cores']} cores, {machine['date']}, medians of "
             f"{about['rounds']} interleaved rounds.")
-    return "\n".join([_table([""] + [heading for _, heading in columns], lines), "", text])
+    return "\n".join([_table([""] + [heading for _, heading in columns], lines), "", textwrap.fill(text, LINE_WIDTH)])
