@@ -49,7 +49,8 @@ static enum il_code call_alloc(struct il_client *client, const struct il_loop *h
         }
         return il_fail(err, IL_ENOMEM, "no memory for a call");
     }
-    memset(call, 0, sizeof(*call));
+    memset(call, 0, offsetof(struct il_call, error));
+    memset(&call->error, 0, offsetof(struct il_error, message) + 1); /* an empty message */
     response_reset(response, client, shelf_index);
     call->id = id;
     call->client = client;
@@ -57,6 +58,15 @@ static enum il_code call_alloc(struct il_client *client, const struct il_loop *h
     call->response = response;
     *ret_call = call;
     return IL_OK;
+}
+
+static void call_take_timeouts(struct il_call *call, const struct il_request *request)
+{
+    for (unsigned phase = 0; phase < CLIENT_PHASE_COUNT; phase++) {
+        if (request->timeout_ms[phase] != 0) {
+            call->timeout_ms[phase] = request->timeout_ms[phase];
+        }
+    }
 }
 
 static enum il_code call_new(struct il_client *client, const struct il_request *request,
@@ -80,9 +90,9 @@ static enum il_code call_new(struct il_client *client, const struct il_request *
     call->cancel_job.run = call_on_cancel;
     call->start_job.run = call_on_start;
     call->done_job.run = call_deliver;
-    for (unsigned phase = 0; phase < CLIENT_PHASE_COUNT; phase++) {
-        call->timeout_ms[phase] = request->timeout_ms[phase] != 0 ? request->timeout_ms[phase]
-                                                                  : client->timeout_ms[phase];
+    memcpy(call->timeout_ms, client->timeout_ms, sizeof(call->timeout_ms));
+    if (request->has_timeouts) {
+        call_take_timeouts(call, request);
     }
     *ret_call = call;
     return IL_OK;
@@ -227,7 +237,9 @@ static void call_let_go(struct il_call *call)
 {
     timer_cancel(&call->home->held.timers, &call->timer);
     loop_guest_remove(&call->guest);
-    opening_cancel(&call->opening);
+    if (opening_is_under_way(&call->opening)) {
+        opening_cancel(&call->opening);
+    }
     if (call->place != NULL) {
         if (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED) {
             pool_forget_place(&call->client->pool, call->place);
@@ -356,7 +368,9 @@ static void call_dial(struct il_call *call, struct pool_origin *place)
 /* Something else came first. */
 static void call_stop_dialing(struct il_call *call)
 {
-    opening_cancel(&call->opening);
+    if (opening_is_under_way(&call->opening)) {
+        opening_cancel(&call->opening);
+    }
     if (call->place != NULL) {
         pool_forget_place(&call->client->pool, call->place);
         call->place = NULL;

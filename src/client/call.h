@@ -62,7 +62,6 @@ struct il_call {
     void *on_done_arg;
     bool is_done;
     enum il_code code;
-    struct il_error error;
     struct job start_job, done_job, source_job, supply_job;
     size_t supply_size;
     enum il_code supply_code;
@@ -80,6 +79,9 @@ struct il_call {
     _Atomic uint64_t started_ns;
     _Atomic uint64_t conn_id; /* 0: none */
     _Atomic uint64_t task_id; /* who waits; 0: a thread or a callback */
+
+    struct il_error
+        error; /* the home loop's holder's, as `code`; last, so that it needs no zeroing */
 };
 
 struct il_call *call_ref(struct il_call *call);

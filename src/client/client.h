@@ -110,6 +110,7 @@ struct il_request {
     void *source_arg;
     uint64_t source_length;
     uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* 0: the client's */
+    bool has_timeouts;                       /* one at least is not the client's */
 };
 
 /* May it be sent again when nobody knows whether the server acted on it? RFC 9110 9.2.2. */

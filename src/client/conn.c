@@ -168,8 +168,8 @@ enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error
         if (code != IL_OK) {
             return code;
         }
+        conn->held.is_readable = !stream_is_plain(&conn->stream); /* a filter may hold something */
     }
-    conn->held.is_readable = !IL_MUTANT(EDGE_LOST); /* events may have come: look first */
     conn->held.is_writable = true;
     conn_note(conn, loop->id);
     return IL_OK;

@@ -78,8 +78,9 @@ void conn_close(struct conn *conn);
 void conn_shut(struct conn *conn);
 void conn_free(struct conn *conn);
 
-/* Bring a connection that was claimed to `loop`, which drives it from now on. On failure it can
- * only be closed. Thread: the one that holds `loop`. */
+/* Bring a connection that was claimed to `loop`, which drives it from now on. What comes from now
+ * on, or lies in the socket that was moved, will be an event; what lay in one that rested with
+ * `loop` has been one. On failure it can only be closed. Thread: the one that holds `loop`. */
 enum il_code conn_adopt(struct conn *conn, struct il_loop *loop, struct il_error *err);
 
 /* Claim a resting connection: here, if it rests with `loop`, else away from where it rests. */

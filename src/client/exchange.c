@@ -519,6 +519,8 @@ static enum il_code reader_attach(struct conn *conn, struct rt_place *place, str
     il_assert(conn_claim(conn, place->loop));
     code = conn_adopt(conn, place->loop, err);
     if (code == IL_OK) {
+        /* Events came and went while it rested: look first. */
+        conn->held.is_readable = !IL_MUTANT(EDGE_LOST);
         conn->held.on_io = reader_on_io;
         conn->held.arg = place->party;
         conn->held.was_unheard = true; /* between two reads nobody listens to events */

@@ -61,6 +61,7 @@ enum il_code request_copy(const struct il_request *request, struct il_request **
     il_bytes_init(&copy->body);
     copy->body_kind = request->body_kind;
     memcpy(copy->timeout_ms, request->timeout_ms, sizeof(copy->timeout_ms));
+    copy->has_timeouts = request->has_timeouts;
     copy->tls = request->tls != NULL ? il_tls_ref(request->tls) : NULL;
     if (url_copy(&request->url, &copy->url) != IL_OK ||
         (copy->method = il_strdup(request->method)) == NULL ||
@@ -189,6 +190,7 @@ enum il_code il_request_set_timeout_ms(struct il_request *request, enum il_phase
         return IL_EINVAL;
     }
     request->timeout_ms[phase] = timeout_ms;
+    request->has_timeouts = true;
     return IL_OK;
 }
 

@@ -610,6 +610,10 @@ enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns)
     if (loop_run_ready(loop) == LOOP_LOST) {
         return LOOP_LOST;
     }
+    if (loop->held.must_return && loop->is_thread_loop) {
+        return LOOP_HELD; /* its thread has what it waits for, and no task lives here: save the poll
+                           */
+    }
     loop_poll(loop, deadline_ns);
     loop_dispatch_events(loop);
     return LOOP_HELD;

@@ -41,6 +41,11 @@ IL_MUST_USE enum il_code opening_start(struct opening *opening, struct il_loop *
 /* Stop; no callback runs afterwards. Nothing if nothing is under way. */
 void opening_cancel(struct opening *opening);
 
+static inline bool opening_is_under_way(const struct opening *opening)
+{
+    return opening->dial.state != NULL || opening->handshake != NULL;
+}
+
 /* For reports: "connecting to 127.0.0.1:80", "the TLS handshake with localhost:443". */
 void opening_describe(const struct opening *opening, char *text, size_t size);
 
