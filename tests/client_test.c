@@ -169,6 +169,40 @@ TEST(tasks_of_both_kinds_of_runtime_share_one_client)
     stop();
 }
 
+static void get_held(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    if (il_get(client, url("/hold/all"), &response, &error) != IL_OK) {
+        check_fail(__FILE__, __LINE__, "%s", error.message);
+    }
+    il_response_free(response);
+}
+
+/* Over TLS the first connection might have turned out to be HTTP/2, and have served them all. */
+TEST(requests_of_one_loop_that_begin_together_each_get_a_connection)
+{
+    struct il_runtime *runtime;
+    struct il_runtime_options options = IL_RUNTIME_OPTIONS_INIT;
+    struct il_task *tasks[8];
+
+    start(IL_DRIVER_CALLER);
+    options.worker_count = 1;
+    CHECK_OK(il_runtime_new(&options, &runtime, &err));
+    for (int i = 0; i < 8; i++) {
+        CHECK_OK(il_spawn(runtime, "get", get_held, NULL, &tasks[i], &err));
+    }
+    CHECK(lab_server_wait_held(server, "all", 8, lab_in_ms(10000)));
+    lab_server_release(server, "all", LAB_RELEASE_ALL);
+    for (int i = 0; i < 8; i++) {
+        CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+        il_task_unref(tasks[i]);
+    }
+    il_runtime_drop(runtime);
+    stop();
+}
+
 static void *get_in_thread(void *arg)
 {
     get_in_task(arg);

@@ -187,21 +187,37 @@ void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
 
 /* ---- waking ---- */
 
-static void group_wake_locked(struct pool_group *group, struct pool_work *work)
+static void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work)
 {
-    struct il_list *node = il_list_pop_front(&group->asleep);
-    struct pool_waiter *waiter;
-    struct il_call *call;
+    struct il_call *call = call_ref(il_container_of(waiter, struct il_call, waiter));
 
-    if (node == NULL) {
-        return;
-    }
-    waiter = il_container_of(node, struct pool_waiter, link);
     waiter->is_woken = true;
-    il_list_push_back(&group->woken, &waiter->link);
-    call = call_ref(il_container_of(waiter, struct il_call, waiter));
+    il_list_unlink(&waiter->link);
+    il_list_push_back(&waiter->group->woken, &waiter->link);
     call->wake_next = work->wake;
     work->wake = call;
+}
+
+/* Wake the oldest. */
+static void group_wake_locked(struct pool_group *group, struct pool_work *work)
+{
+    if (!il_list_is_empty(&group->asleep)) {
+        waiter_wake_locked(il_container_of(group->asleep.next, struct pool_waiter, link), work);
+    }
+}
+
+/* There is a place for a connection: wake the oldest who is not opening one already. */
+static void group_offer_place_locked(struct pool_group *group, struct pool_work *work)
+{
+    il_list_for_each(&group->asleep, node)
+    {
+        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
+
+        if (!waiter->is_dialing) {
+            waiter_wake_locked(waiter, work);
+            return;
+        }
+    }
 }
 
 void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
@@ -584,14 +600,14 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         call->waiter.is_dialing = true;
         call->waiter.group->dialing_count++;
         pool->waiter_count--;
-        if (is_waiting && pool_has_place(pool, origin) &&
-            !loop_opens_one_for_all(pool, origin, call, loop)) {
-            group_wake_locked(call->waiter.group, work); /* there is more: pass it on */
-        }
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
         *ret_got =
             (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT };
+    }
+    if (is_waiting && call->waiter.is_dialing && pool_has_place(pool, origin) &&
+        !loop_opens_one_for_all(pool, origin, call, loop)) {
+        group_offer_place_locked(call->waiter.group, work); /* we need no more: pass it on */
     }
     return IL_OK;
 }

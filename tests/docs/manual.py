@@ -16,7 +16,7 @@ sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(ROOT, "tools")]
 import csource  # noqa: E402
 import harness  # noqa: E402
 
-COMMANDS = ["bench", "doctor", "explain", "get", "reproduce", "serve"]
+COMMANDS = ["bench", "doctor", "explain", "explore", "get", "reproduce", "serve"]
 
 
 def tool(name):
