@@ -44,6 +44,8 @@ struct il_tls {
     unsigned pin_count;
     uint8_t pins[TLS_PINS_MAX][TLS_SHA256_SIZE];
     struct tls_sessions sessions;
+    struct sys_mutex system_file_mutex; /* while the system's CA file is read, once; a leaf */
+    bool is_system_file_read;
     struct sys_mutex key_log_mutex; /* a leaf; held while a line is written */
     BIO *key_log;                   /* NULL: none */
 };

@@ -216,12 +216,92 @@ static enum il_code trust_directory(struct made *made, const char *path)
     return IL_OK;
 }
 
+/* The system's CAs are a directory, named by hash, of which OpenSSL reads what it needs, and a file
+ * that holds all of them. To read that takes up to 100 ms, so it is done when a CA that is wanted
+ * is not in the directory: with Debian's CAs, when it is in neither. */
+static void system_file_read(struct il_tls *tls)
+{
+    const char *path = secure_getenv(X509_get_default_cert_file_env());
+    struct il_error ignored; /* there may be none */
+    struct made made = { .tls = tls, .err = &ignored };
+    struct pem pem = { .what = "the system's CA file" };
+
+    il_bytes_init(&pem.file);
+    if (pem_read_file(&made, "CAs", path != NULL ? path : X509_get_default_cert_file(),
+                      &pem.file) == IL_OK) {
+        pem.bytes = il_bytes_data(&pem.file);
+        pem.size = il_bytes_size(&pem.file);
+        (void)trust_pem(&made, &pem); /* what can be read of it is trusted */
+    }
+    pem_free(&pem);
+}
+
+static int system_file_on_lookup(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name,
+                                 X509_OBJECT *ret_found)
+{
+    struct il_tls *tls = X509_LOOKUP_get_method_data(lookup);
+    X509_STORE *store = X509_LOOKUP_get_store(lookup);
+    X509_OBJECT *found;
+    X509 *certificate = NULL;
+
+    if (type != X509_LU_X509) {
+        return 0;
+    }
+    sys_mutex_lock(&tls->system_file_mutex);
+    if (!tls->is_system_file_read) {
+        tls->is_system_file_read = true;
+        system_file_read(tls);
+    }
+    sys_mutex_unlock(&tls->system_file_mutex);
+    (void)X509_STORE_lock(store);
+    found = X509_OBJECT_retrieve_by_subject(X509_STORE_get0_objects(store), type, name);
+    if (found != NULL) {
+        certificate = X509_OBJECT_get0_X509(found);
+        if (X509_OBJECT_set1_X509(ret_found, certificate) == 1) {
+            X509_free(certificate); /* a lookup lends what it found: the store keeps its own */
+        } else {
+            certificate = NULL;
+        }
+    }
+    (void)X509_STORE_unlock(store);
+    return certificate != NULL;
+}
+
+/* One for the process, as the BIO method of tls_stream.c. */
+static X509_LOOKUP_METHOD *system_file_method(void)
+{
+    static _Atomic(X509_LOOKUP_METHOD *) made;
+    X509_LOOKUP_METHOD *method = atomic_load_explicit(&made, memory_order_acquire);
+    X509_LOOKUP_METHOD *none = NULL;
+
+    if (method != NULL) {
+        return method;
+    }
+    method = X509_LOOKUP_meth_new("the system's CA file");
+    if (method == NULL) {
+        return NULL;
+    }
+    il_assert(X509_LOOKUP_meth_set_get_by_subject(method, system_file_on_lookup) == 1);
+    if (!atomic_compare_exchange_strong(&made, &none, method)) {
+        X509_LOOKUP_meth_free(method);
+        method = none;
+    }
+    return method;
+}
+
 static enum il_code trust_system(struct made *made)
 {
+    X509_STORE *store = SSL_CTX_get_cert_store(made->tls->context);
+    X509_LOOKUP_METHOD *method = system_file_method();
+    X509_LOOKUP *lookup = NULL;
+
     identity_add_text(made, "system", "");
     identity_add_text(made, "system_file", secure_getenv(X509_get_default_cert_file_env()));
     identity_add_text(made, "system_directory", secure_getenv(X509_get_default_cert_dir_env()));
-    if (SSL_CTX_set_default_verify_paths(made->tls->context) != 1) {
+    if (SSL_CTX_set_default_verify_dir(made->tls->context) == 1 && method != NULL) {
+        lookup = X509_STORE_add_lookup(store, method);
+    }
+    if (lookup == NULL || X509_LOOKUP_set_method_data(lookup, made->tls) != 1) {
         return fail_openssl(made, "the system's CAs");
     }
     ERR_clear_error(); /* what is not there is no error */
@@ -524,6 +604,7 @@ static void tls_free(struct il_tls *tls)
     SSL_CTX_free(tls->context);
     BIO_free(tls->key_log);
     sys_mutex_deinit(&tls->key_log_mutex);
+    sys_mutex_deinit(&tls->system_file_mutex);
     il_free(tls);
 }
 
@@ -547,6 +628,7 @@ enum il_code il_tls_new(const struct il_tls_options *given, struct il_tls **ret_
     atomic_init(&made.tls->ref_count, 1);
     tls_sessions_init(&made.tls->sessions);
     sys_mutex_init(&made.tls->key_log_mutex);
+    sys_mutex_init(&made.tls->system_file_mutex);
     made.tls->is_verifying = !made.options->insecure_no_verification;
     made.tls->context = SSL_CTX_new(TLS_client_method());
     made.identity = EVP_MD_CTX_new();
