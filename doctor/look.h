@@ -180,7 +180,7 @@ struct socket_numbers {
     bool end_unread;         /* the peer has closed, and the program has not read that */
     uint64_t consumed_bytes; /* read by the program since the connection began */
     uint64_t unsent_bytes;   /* written by the program, not acknowledged by the peer */
-    uint64_t received_bytes, sent_bytes;
+    uint64_t received_bytes, sent_bytes, acked_bytes;
     uint32_t last_sent_ms, last_received_ms, last_ack_ms; /* ago */
     uint32_t unacked_segments, retransmits, probes;
     uint32_t peer_window; /* 0 with data waiting: the peer does not read */

@@ -157,6 +157,7 @@ static void take_tcp_info(const struct rtattr *attribute, struct socket_numbers 
     memcpy(&info, RTA_DATA(attribute), size);
     numbers->received_bytes = info.tcpi_bytes_received;
     numbers->sent_bytes = info.tcpi_bytes_sent;
+    numbers->acked_bytes = info.tcpi_bytes_acked;
     numbers->last_sent_ms = info.tcpi_last_data_sent;
     numbers->last_received_ms = info.tcpi_last_data_recv;
     numbers->last_ack_ms = info.tcpi_last_ack_recv;
@@ -211,7 +212,8 @@ static void note_numbers(struct seen_socket *socket, const struct socket_numbers
                             (now->unread_bytes < socket->last.unread_bytes);
         socket->was_written |= now->sent_bytes != socket->last.sent_bytes;
         socket->was_received |= now->received_bytes != socket->last.received_bytes;
-        socket->was_acked |= now->unsent_bytes < socket->last.unsent_bytes;
+        socket->was_acked |= now->unsent_bytes < socket->last.unsent_bytes ||
+                             now->acked_bytes != socket->last.acked_bytes;
     }
     if (now->unread_bytes == 0) {
         socket->unread_since_ns = 0;
