@@ -222,6 +222,7 @@ static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
 
         weights[i] = is_of_pool ? weights[i] : i == CHAOS_SLEEP;
     }
+    weights[CHAOS_BLOCK] = 3; /* what has come meanwhile is all there when it returns */
 }
 
 void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
