@@ -154,7 +154,7 @@ static bool table_alloc(struct watch_table *table, size_t item_size)
     table->item_size = item_size;
     table->count_max = table->count + WATCH_SPARE;
     table->count = 0;
-    table->items = il_calloc(table->count_max, item_size);
+    table->items = il_malloc(table->count_max * item_size); /* large; few of them are used */
     return table->items != NULL;
 }
 
