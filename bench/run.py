@@ -130,7 +130,8 @@ class Suite:
                 rounds.say(f"[pilot {index + 1} of {len(self.contests)}] {contest.workload.name}; "
                            f"{budget.words(self.budget.gone_s())} gone")
                 self.guard(contest, server, contest.pilot_all)
-            for index, contest in enumerate(self.in_order()):
+            self.contests = self.in_order()
+            for index, contest in enumerate(self.contests):
                 self.measure_one(index, contest, server)
         except KeyboardInterrupt:
             self.was_stopped = True
@@ -147,7 +148,7 @@ class Suite:
         return sorted(self.contests, key=lambda contest: contest.estimate_s(budget.SECONDS_MIN) > little_s)
 
     def measure_one(self, index, contest, server):
-        time_plan, rest = self.budget, self.in_order()[index:]
+        time_plan, rest = self.budget, self.contests[index:]
         if not time_plan.has_time_for_all(rest):
             for one in rest:
                 if not one.is_hurried:
