@@ -412,36 +412,6 @@ TEST(response_begun_on_a_runtime_that_parks_or_goes_is_read_on_another)
     }
 }
 
-#ifndef CLIENT_TEST_TLS /* it writes to the socket under the server's hands */
-/* The event that tells of the last bytes and of the end comes while nobody reads, and never again.
- * Found by `interloop explore`: general under interloop, liveness, seed 5004707. */
-TEST(streamed_body_that_breaks_off_while_nobody_reads_is_an_error_at_once)
-{
-    struct il_response *response;
-    struct il_request *request;
-    char buffer[500];
-    size_t got, offset = 0;
-
-    start(IL_DRIVER_CALLER);
-    CHECK_OK(il_request_new("GET", url("/bytes/1000?chunked=1&pause_at=500&pause_hold=middle"),
-                            &request, &err));
-    CHECK_EQ(il_request_set_timeout_ms(request, IL_PHASE_READ, 5000), IL_OK);
-    CHECK_OK(il_send_streaming(client, request, &response, &err));
-    while (offset < 500) {
-        CHECK_OK(il_response_read(response, buffer, sizeof(buffer), &got, &err));
-        offset += got;
-    }
-    CHECK(lab_server_wait_held(server, "middle", 1, lab_in_ms(10000)));
-    CHECK_OK(lab_server_write(server, 1, "1", 1, &err)); /* the beginning of a chunk's size */
-    CHECK_OK(lab_server_close(server, 1, LAB_CLOSE_FIN, &err));
-    CHECK_EQ(il_sleep_ms(1), IL_OK); /* our loop is told */
-    CHECK_EQ(il_response_read(response, buffer, sizeof(buffer), &got, &err), IL_EPEERCLOSED);
-    il_response_free(response);
-    il_request_free(request);
-    stop();
-}
-#endif
-
 TEST(response_that_is_not_read_to_its_end_costs_only_its_connection)
 {
     for (int driver = 0; driver < 2; driver++) {
