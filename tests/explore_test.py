@@ -130,6 +130,17 @@ def pattern_that_starves_is_found_and_its_chain_names_who_blocks_it():
 
 
 @check
+def pattern_whose_idle_connection_the_server_closes_fails_a_get_and_does_not_send_it_again():
+    found = run_json("--cause", "general", "--solution", "channel", "--mode", "liveness", "--seeds", "10000")
+    if not found["findings"]:
+        yield "10,000 seeds without a finding"
+    for finding in found["findings"][:1]:
+        yield from want("kind", finding["kind"], "error")
+        if "IL_EPEERCLOSED: GET" not in finding["detail"] or "before the first byte" not in finding["detail"]:
+            yield f"seed {finding['seed']}: {finding['detail']}"
+
+
+@check
 def ten_thousand_seeds_of_the_default_client_have_no_finding():
     found = run_json("--seeds", "10000", "--collect")
     yield from want("seeds", found["seeds"], 10000)

@@ -652,6 +652,47 @@ TEST(a_cancelled_call_resets_its_stream_and_frees_its_place)
     stop();
 }
 
+static void get_and_let_go(void *arg)
+{
+    struct il_client *mine = arg;
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK(il_get(mine, url("/hello"), &response, &error) == IL_OK);
+    il_response_free(response);
+    il_client_unref(mine);
+}
+
+/* Who drives tells the pool of a free place after the one whose answer it was may have heard. */
+TEST(client_that_is_let_go_of_with_its_last_answer_leaves_no_session_behind)
+{
+    struct il_runtime *runtime;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    for (int round = 0; round < 100; round++) {
+        struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        struct il_client *other;
+        struct il_task *tasks[4];
+
+        options.http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
+        options.connections_per_host_max = 1;
+        CHECK_OK(il_client_new(&options, &other, &err));
+        for (int i = 0; i < 4; i++) {
+            CHECK_OK(
+                il_spawn(runtime, "get", get_and_let_go, il_client_ref(other), &tasks[i], &err));
+        }
+        il_client_unref(other);
+        for (int i = 0; i < 4; i++) {
+            CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+            il_task_unref(tasks[i]);
+        }
+    }
+    CHECK(h2_server_wait(server, &server->open, 0));
+    il_runtime_drop(runtime);
+    stop();
+}
+
 /* ---- reports ---- */
 
 /* Look until some request has the verdict, with this link in its chain. */

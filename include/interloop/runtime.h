@@ -183,11 +183,12 @@ il_sleep_until(uint64_t deadline_ns); /* As il_sleep_ms. Thread: any. Since 0.1.
 /* Keep the calling task on the thread that it is on, until il_task_unpin has been called as often,
  * or it ends: its loop is not handed over meanwhile, whichever task blocks. For code that holds
  * what belongs to a thread (thread-locals, a lock owned by a thread, an open transaction of a
- * library that looks at the thread) across calls into this library. In a current-thread runtime the
- * thread is that of whoever is in il_block_on, pinned or not. IL_EINVAL: not in a task, or unpinned
- * more often than pinned. IL_ESHUTDOWN: the task's runtime has ended without it. Thread: any. Since
- * 0.1.
- */
+ * library that looks at the thread) across calls into this library. A callback that has lost the
+ * loop to another thread, where the task is pinned, waits for the unpin at its next call into the
+ * library: do not wait, while pinned, for what such a callback brings. In a current-thread runtime
+ * the thread is that of whoever is in il_block_on, pinned or not. IL_EINVAL: not in a task, or
+ * unpinned more often than pinned. IL_ESHUTDOWN: the task's runtime has ended without it.
+ * Thread: any. Since 0.1. */
 IL_API enum il_code il_task_pin(void);
 IL_API enum il_code il_task_unpin(void); /* As il_task_pin. Thread: any. Since 0.1. */
 

@@ -76,6 +76,11 @@ static bool session_unlist_locked(struct pool *pool, struct session *session,
     return true;
 }
 
+static bool session_is_idle(const struct session *session)
+{
+    return session->pooled.origin != NULL && session->pooled.slot_count == 0;
+}
+
 void pool_session_hear(struct pool *pool, struct session *session,
                        const struct pool_session_news *news)
 {
@@ -104,16 +109,17 @@ void pool_session_hear(struct pool *pool, struct session *session,
         }
         origin_wake_locked(session->pooled.origin, &work);
     }
+    /* The users may have let go of the client before they heard of its last response from us. */
+    if (session_is_idle(session) && pool->is_orphaned &&
+        session_unlist_locked(pool, session, &work)) {
+        session->close_next = work.retire;
+        work.retire = session;
+    }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
     if (was_listed) {
         session_unref(session);
     }
-}
-
-static bool session_is_idle(const struct session *session)
-{
-    return session->pooled.origin != NULL && session->pooled.slot_count == 0;
 }
 
 uint32_t pool_count_idle_sessions_locked(const struct pool *pool)
