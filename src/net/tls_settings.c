@@ -192,6 +192,11 @@ static enum il_code trust_pem(const struct made *made, const struct pem *pem)
                            CERTIFICATES_MAX);
         } else if (certificate != NULL && X509_STORE_add_cert(store, certificate) != 1) {
             code = fail_openssl(made, pem->what);
+        } else if (certificate != NULL) {
+            /* Has OpenSSL work out what it keeps with a certificate, before threads share it: else
+             * the first handshakes do, side by side. Whether it is fit for anything is seen there.
+             */
+            (void)X509_check_purpose(certificate, -1, 0);
         }
         X509_free(certificate);
     }
