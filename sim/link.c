@@ -442,7 +442,11 @@ static void arrive_syn(struct segment *segment)
     struct sim_link *link = segment->link;
     struct sim_listener *listener = listener_of(link->port);
 
-    if (listener != NULL && listener->is_paused && link->socket != NULL) {
+    if (link->socket == NULL) { /* closed before the handshake was over: nobody sends SYN again */
+        segment_free(segment);
+        return;
+    }
+    if (listener != NULL && listener->is_paused) {
         segment->again_ns = segment->again_ns > 0 ? segment->again_ns * 2 : SYN_AGAIN_NS;
         timer_set(&segment->timer, sim.now_ns + segment->again_ns);
         return;
