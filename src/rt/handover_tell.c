@@ -175,13 +175,13 @@ void handover_tell_refused(struct il_loop *loop, uint64_t stuck_ns)
     }
 }
 
-void rt_hand_over_counts(struct rt_hand_over_counts *ret_counts)
+void rt_count_threads(struct il_watch_threads *ret_threads)
 {
     struct crew_counts spares, blocking;
 
     crew_counts(&rt_spares, &spares);
     crew_counts(&rt_blocking, &blocking);
-    *ret_counts = (struct rt_hand_over_counts){
+    *ret_threads = (struct il_watch_threads){
         .hand_over_count = atomic_load(&hand_over_count),
         .announced_count = atomic_load(&announced_count),
         .refused_count = atomic_load(&refused_count),

@@ -13,6 +13,7 @@
 #define IL_RT_H
 
 #include "interloop/runtime.h"
+#include "interloop/watch.h"
 #include "loop/loop.h"
 
 struct rt_loop;
@@ -157,12 +158,7 @@ void rt_for_each_task(struct il_loop *loop,
                       void (*visit)(const struct rt_task_view *task, void *arg), void *arg);
 
 /* Hand-overs, and the threads there are for them and for code that blocks; process-wide. */
-struct rt_hand_over_counts {
-    uint64_t hand_over_count, announced_count, refused_count;
-    unsigned spare_count, spare_busy_count, spare_count_max;
-    unsigned blocking_count, blocking_busy_count, blocking_count_max, blocking_queued_count;
-};
-void rt_hand_over_counts(struct rt_hand_over_counts *ret_counts);
+void rt_count_threads(struct il_watch_threads *ret_threads);
 
 /* Live counts over the whole process: what must be zero when all is over. */
 struct rt_counts {

@@ -92,21 +92,7 @@ enum il_code il_watch_loops(struct il_watch_loop *loops, size_t count_max, size_
 
 void il_watch_threads(struct il_watch_threads *ret_threads)
 {
-    struct rt_hand_over_counts counts;
-
-    rt_hand_over_counts(&counts);
-    *ret_threads = (struct il_watch_threads){
-        .hand_over_count = counts.hand_over_count,
-        .announced_count = counts.announced_count,
-        .refused_count = counts.refused_count,
-        .spare_count = counts.spare_count,
-        .spare_busy_count = counts.spare_busy_count,
-        .spare_count_max = counts.spare_count_max,
-        .blocking_count = counts.blocking_count,
-        .blocking_busy_count = counts.blocking_busy_count,
-        .blocking_count_max = counts.blocking_count_max,
-        .blocking_queued_count = counts.blocking_queued_count,
-    };
+    rt_count_threads(ret_threads);
 }
 
 /* ---- totals ---- */
