@@ -481,14 +481,58 @@ TEST(a_body_begun_by_a_parked_runtime_is_read_by_whoever_has_the_response)
 
 /* ---- when the server goes ---- */
 
-TEST(a_refused_request_is_sent_again_but_not_for_ever)
+TEST(a_refused_request_is_sent_again_later_and_later_but_not_for_ever)
 {
+    const uint64_t pause_ns = SESSION_REFUSED_PAUSE_MS * UINT64_C(1000000);
     struct il_response *response;
+    uint64_t before_ns;
 
     start(100);
+    before_ns = il_now_ns();
     CHECK_EQ(il_post(client, url("/refuse"), NULL, "x", 1, &response, &err), IL_EPEERCLOSED);
     CHECK_CONTAINS(err.message, "REFUSED_STREAM");
     CHECK(h2_server_wait(server, &server->requests, 1 + SESSION_REFUSALS_MAX));
+    CHECK(il_now_ns() - before_ns >= pause_ns + 4 * pause_ns);
+    CHECK_EQ(stats_now().retries_total, SESSION_REFUSALS_MAX);
+    stop();
+}
+
+static void get_refused(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+    enum il_code code = il_get(client, url("/refuse"), &response, &error);
+
+    CHECK(code == IL_ECANCELED || code == IL_EPEERCLOSED); /* the cancel may come too late */
+}
+
+TEST(a_refused_request_that_waits_for_its_turn_can_be_cancelled_and_has_its_limits)
+{
+    struct il_request *request;
+    struct il_response *response;
+    struct il_runtime *runtime;
+    struct il_task *task;
+
+    start(100);
+    CHECK_OK(il_request_new("GET", url("/refuse"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_POOL_WAIT, 1));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_POOL_WAIT);
+    CHECK_CONTAINS(err.message, "second try after it was refused");
+    il_request_free(request);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t retries = stats_now().retries_total;
+
+        CHECK_OK(il_spawn(runtime, "refused", get_refused, NULL, &task, &err));
+        while (stats_now().retries_total < retries + 2) {
+            (void)il_sleep_ms(1);
+        }
+        il_task_cancel(task);
+        CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+        il_task_unref(task);
+    }
+    il_runtime_drop(runtime);
     stop();
 }
 

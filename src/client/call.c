@@ -148,6 +148,10 @@ static void call_arm_timer(struct il_call *call)
 {
     uint64_t until_ns = il_min_u64(call->total_deadline_ns, call->phase_deadline_ns);
 
+    if (call->again_ns != 0) {
+        until_ns = il_min_u64(until_ns, call->again_ns);
+    }
+
     if (until_ns < call->timer_armed_ns) {
         call->timer_armed_ns = until_ns;
         timer_arm(&call->home->held.timers, &call->timer, until_ns);
@@ -178,7 +182,10 @@ static void call_describe_wait(struct il_call *call, char *text, size_t size)
 
     switch (atomic_load(&call->phase)) {
     case IL_PHASE_POOL_WAIT:
-        (void)snprintf(text, size, "a free connection to %s:%u", host, call->request->url.port);
+        (void)snprintf(text, size, "%s %s:%u",
+                       call->again_ns != 0 ? "a second try after it was refused by"
+                                           : "a free connection to",
+                       host, call->request->url.port);
         break;
     case IL_PHASE_RESOLVE:
     case IL_PHASE_CONNECT:
@@ -211,7 +218,12 @@ static void call_on_timer(struct timer *timer)
 
     call->timer_armed_ns = UINT64_MAX;
     if (now_ns < call->total_deadline_ns && now_ns < call->phase_deadline_ns) {
-        call_arm_timer(call);
+        if (call->again_ns != 0 && now_ns >= call->again_ns) {
+            call->again_ns = 0;
+            call_acquire(call);
+        } else {
+            call_arm_timer(call);
+        }
         return;
     }
     call_describe_wait(call, what, sizeof(what));
@@ -576,15 +588,24 @@ static void call_on_opened(struct opening *opening, const struct stream *opened,
     }
 }
 
+/* The first time at once: most often one server goes and the next one is there. After that a server
+ * that has too much to do is given time, and not by all who wait to the same moment. */
 void call_on_refused(struct il_call *call, enum il_code code, const struct il_error *error)
 {
+    uint64_t pause_ns;
+
     if (call->refusal_count == SESSION_REFUSALS_MAX || call->request->source != NULL) {
         call_fail(call, code, error);
         return;
     }
-    call->refusal_count++;
     pool_count_retry(&call->client->pool);
-    call_acquire(call);
+    if (call->refusal_count++ == 0) {
+        call_acquire(call);
+        return;
+    }
+    pause_ns = (SESSION_REFUSED_PAUSE_MS * LOOP_NS_PER_MS) << (2 * (call->refusal_count - 2));
+    call->again_ns = loop_now_ns(call->home) + pause_ns + call->id % 16 * (pause_ns / 16);
+    call_set_phase(call, IL_PHASE_POOL_WAIT); /* arms the timer */
 }
 
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)

@@ -196,7 +196,7 @@ static bool session_receive_locked(struct session *session, struct il_loop *loop
                                          : "the connection broke");
             return false;
         }
-        session->shared.received_ns = sys_now_ns();
+        session->shared.received_ns = session->shared.h2.now_ns = sys_now_ns();
         session->shared.pinged_ns = 0;
         if (h2_feed(&session->shared.h2, loop->held.scratch, (size_t)got, &error) != IL_OK) {
             session_end_locked(session, &error);

@@ -39,6 +39,8 @@
 #define SESSION_PING_MS      15000 /* nothing has come for so long: ask whether the server is there */
 #define SESSION_PONG_MS      15000 /* it has not answered for so long: it is not */
 #define SESSION_REFUSALS_MAX 3     /* times that a request is sent again that was refused unseen */
+#define SESSION_REFUSED_PAUSE_MS                                                                   \
+    20 /* before the second time; 4 times as long before the third; and up to twice that */
 
 struct session {
     uint64_t id;                 /* set at creation, then read by anyone, like the four below */

@@ -93,6 +93,33 @@ static void note_progress(struct h2 *h2)
     h2->idle_byte_count = 0;
 }
 
+/* Each reset costs us a request, and perhaps one more. An honest server resets few. One that wants
+ * no more of a request's body and has answered it (RFC 9113 8.1) does no harm. */
+static int on_reset(struct h2 *h2, const struct h2_stream *stream, uint32_t code)
+{
+    const uint64_t ns_per_reset = UINT64_C(1000000000) / H2_RESETS_PER_S;
+    uint64_t forgiven = (h2->now_ns - h2->resets_since_ns) / ns_per_reset;
+    char what[128];
+
+    if (code == NGHTTP2_NO_ERROR && (stream == NULL || stream->is_ended)) {
+        return 0;
+    }
+    if (forgiven >= h2->reset_count) {
+        h2->reset_count = 0;
+        h2->resets_since_ns = h2->now_ns;
+    } else {
+        h2->reset_count -= (uint32_t)forgiven;
+        h2->resets_since_ns += forgiven * ns_per_reset;
+    }
+    if (++h2->reset_count <= H2_RESETS_BURST) {
+        return 0;
+    }
+    (void)snprintf(what, sizeof(what),
+                   "the server resets streams without end: more than %d, and %d in each second",
+                   H2_RESETS_BURST, H2_RESETS_PER_S);
+    return h2_refuse(h2, IL_EPROTOCOL, what);
+}
+
 /* ---- heads ---- */
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
@@ -252,6 +279,8 @@ static int on_frame_received(nghttp2_session *session, const nghttp2_frame *fram
     case NGHTTP2_PING:
         h2->has_pong = h2->has_pong || (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
         break;
+    case NGHTTP2_RST_STREAM:
+        return on_reset(h2, stream, frame->rst_stream.error_code);
     case NGHTTP2_GOAWAY:
         h2->is_going_away = true;
         h2->goaway_code = frame->goaway.error_code;

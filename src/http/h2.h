@@ -28,8 +28,10 @@
 #define H2_IDLE_FRAMES_MAX   10000             /* frames in a row that brought no stream forward */
 #define H2_IDLE_BYTES_MAX    (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
 #define H2_ACKS_QUEUED_MAX   1000
-#define H2_SETTINGS_MAX      32 /* entries in one frame */
-#define H2_CONTINUATIONS_MAX 32 /* frames that one header section may be cut into */
+#define H2_SETTINGS_MAX      32   /* entries in one frame */
+#define H2_CONTINUATIONS_MAX 32   /* frames that one header section may be cut into */
+#define H2_RESETS_BURST      1000 /* streams that the server may reset at once, and then ... */
+#define H2_RESETS_PER_S      33   /* ... in each second */
 
 struct h2;
 struct h2_stream;
@@ -89,6 +91,8 @@ struct h2 {
     bool is_going_away;        /* GOAWAY: no new streams; those that are open go on */
     uint32_t goaway_code;
     uint32_t idle_frame_count, idle_byte_count; /* see H2_IDLE_FRAMES_MAX, H2_IDLE_BYTES_MAX */
+    uint32_t reset_count;                       /* see H2_RESETS_BURST; shrinks with time */
+    uint64_t now_ns, resets_since_ns;           /* the first is the owner's to set, see h2_feed */
     bool has_failed;
     struct il_error error; /* once it has */
     struct il_bytes names; /* scratch: lower-case header names of a request on its way */
@@ -120,7 +124,8 @@ void h2_consume(struct h2_stream *stream, size_t size);
 /* Give the stream up: reset it, and forget it. No event follows. One that is not open is fine. */
 void h2_abandon(struct h2_stream *stream);
 
-/* Go on with received bytes, all of them. A failure is final: h2_fail says the rest. */
+/* Go on with received bytes, all of them; h2->now_ns says when they came. A failure is final:
+ * h2_fail says the rest. */
 IL_MUST_USE enum il_code h2_feed(struct h2 *h2, const char *bytes, size_t size,
                                  struct il_error *err);
 
