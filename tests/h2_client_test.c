@@ -268,6 +268,46 @@ TEST(with_one_connection_allowed_requests_queue_for_its_streams)
     stop();
 }
 
+static void spawn_many(struct il_runtime *runtime, int count, struct many *many,
+                       struct il_task **tasks)
+{
+    for (int i = 0; i < count; i++) {
+        CHECK_OK(il_spawn(runtime, "get", get_many, many, &tasks[i], &err));
+    }
+}
+
+/* The last session's limit is a guess for the next one, until that has said its own. */
+TEST(a_session_that_has_said_no_limit_yet_takes_a_hundred_and_the_others_wait)
+{
+    enum { FIRST = 200, NEXT = 120 };
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct many held = { .path = "/held", .size = 5 }, many = { .path = "/hello", .size = 5 };
+    struct il_task *tasks[FIRST + NEXT];
+    struct il_runtime *runtime;
+
+    options.connections_per_host_max = 2;
+    start_with(FIRST, options);
+    check_get("/hello", 5); /* the limit is known from here on */
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    spawn_many(runtime, FIRST, &held, tasks);
+    CHECK(h2_server_wait(server, &server->held, FIRST));
+    pthread_mutex_lock(&server->mutex); /* it accepts and says nothing */
+    spawn_many(runtime, NEXT, &many, tasks + FIRST);
+    while (stats_now().calls < FIRST + NEXT || stats_now().connections_total < 2 ||
+           stats_now().waiters != NEXT - 100) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    pthread_mutex_unlock(&server->mutex);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    for (int i = 0; i < FIRST + NEXT; i++) {
+        CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+        il_task_unref(tasks[i]);
+    }
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(runtime);
+    stop();
+}
+
 TEST(a_server_that_allows_no_streams_ends_in_a_time_limit)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;

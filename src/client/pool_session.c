@@ -44,7 +44,9 @@ void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct s
     sys_mutex_lock(&pool->mutex);
     il_assert(session->pooled.origin == origin);
     session->pooled.slot_count = 1;
-    if (origin->stream_max != 0) { /* it will say itself; until then the last one's word counts */
+    if (origin->stream_max != 0 && origin->stream_max < session->pooled.slot_max) {
+        /* It will say itself; until then the last one's word counts, but nobody may be sent to a
+         * place that the session does not know of: he would be sent there again, for ever. */
         session->pooled.slot_max = origin->stream_max;
     }
     il_list_push_back(&pool->sessions, &session_ref(session)->pooled.link);
