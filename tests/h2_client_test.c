@@ -637,6 +637,36 @@ TEST(when_the_connection_is_cut_a_get_is_sent_again_and_a_post_fails)
     stop();
 }
 
+static void release_and_join(void *arg)
+{
+    while (held_at_server() == 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    h2_server_ask(server, H2_WISH_RELEASE);
+    join_held(arg);
+}
+
+TEST(a_request_that_is_sent_again_shares_a_session_when_it_may_not_open_one)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct held held = { 0 };
+    struct il_runtime *parked;
+
+    options.connections_per_host_max = 1;
+    options.pool_wait_timeout_ms = 5000;
+    start_with(100, options);
+    check_get("/hello", 5); /* so that the session has served before */
+    parked = park(&held);
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    check_get("/hello", 5); /* finds out, and opens the one connection that there may be */
+    CHECK_EQ(stats_now().connections_total, 2);
+    CHECK_OK(il_block_on(parked, release_and_join, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(parked);
+    stop();
+}
+
 TEST(a_server_that_stands_still_ends_in_a_time_limit)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;

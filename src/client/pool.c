@@ -632,10 +632,12 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
         return il_fail(err, IL_ENOMEM, "no memory for the connections to %s", identity->host);
     }
     atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
-    if (!is_fresh) {
+    /* Rather a session that has served before than to wait for who may never come. */
+    if (!is_fresh || (call->place == NULL && !pool_has_place(pool, origin))) {
         session = origin_take_session_locked(origin);
-        conn = session == NULL ? origin_take_locked(pool, origin, call->shelf_index, loop, &work)
-                               : NULL;
+    }
+    if (!is_fresh && session == NULL) {
+        conn = origin_take_locked(pool, origin, call->shelf_index, loop, &work);
     }
     if (conn != NULL || session != NULL) {
         if (call->waiter.origin != NULL) {

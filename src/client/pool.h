@@ -153,7 +153,8 @@ struct pool_got {
  * pool's list, until pool_put or pool_remove_call takes it off. What the call got it must give
  * back: a connection with pool_put or pool_forget, a place with pool_opened, pool_session_opened or
  * pool_forget_place, its place in the queue with pool_leave (POOL_TAKEN and POOL_SHARED include
- * that). With `is_fresh` nothing is taken that has served before. IL_EPOOLFULL, IL_ENOMEM.
+ * that). With `is_fresh` nothing is taken that has served before, but for a session where no
+ * connection may be opened. IL_EPOOLFULL, IL_ENOMEM.
  *
  * Where a new connection may turn out to be HTTP/2, the calls of one loop wait for the one that
  * their loop is opening, which may serve them all; they never wait for another loop's.
