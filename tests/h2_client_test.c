@@ -337,7 +337,8 @@ TEST(a_server_that_allows_no_streams_ends_in_a_time_limit)
 struct held {
     const char *path;
     struct il_task *task;
-    _Atomic bool is_done;
+    struct il_runtime *runtime;
+    _Atomic bool is_done, is_seen;
 };
 
 static void get_held(void *arg)
@@ -803,6 +804,87 @@ TEST(client_that_is_let_go_of_with_its_last_answer_leaves_no_session_behind)
         }
     }
     CHECK(h2_server_wait(server, &server->open, 0));
+    il_runtime_drop(runtime);
+    stop();
+}
+
+/* ---- who tells the pool ---- */
+
+static void join_and_see_the_end(void *arg)
+{
+    struct held *held = arg;
+
+    join_held(held);
+    while (!held->is_seen) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+}
+
+static void *run_parked(void *arg)
+{
+    struct held *held = arg;
+
+    CHECK_OK(il_block_on(held->runtime, join_and_see_the_end, held, &err));
+    return NULL;
+}
+
+static struct session *the_session(void)
+{
+    return il_container_of(client->pool.sessions.next, struct session, pooled.link);
+}
+
+static uint32_t stream_count(struct session *session)
+{
+    uint32_t count;
+
+    sys_mutex_lock(&session->shared.mutex);
+    count = session->shared.h2.stream_count;
+    sys_mutex_unlock(&session->shared.mutex);
+    return count;
+}
+
+/* A's loop, which has no stream of its own, receives B's answer, and is about to tell the pool that
+ * a place is free. Meanwhile B finds the connection closed, and lets go of all there is. The pool's
+ * mutex makes them meet; that B gets it first is likely, so there are rounds. */
+static void receive_for_another_and_tell_late(struct il_runtime *runtime)
+{
+    struct held held = { 0 };
+    struct many many = { .path = "/hello", .size = 5 };
+    pthread_t thread;
+    struct session *session;
+
+    run_tasks(runtime, 1, &many); /* A has a seat */
+    held.runtime = park(&held);
+    session = the_session();
+    sys_mutex_lock(&client->pool.mutex);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    while (stream_count(session) > 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    CHECK_EQ(pthread_create(&thread, NULL, run_parked, &held), 0);
+    h2_server_ask(server, H2_WISH_CUT);
+    while (atomic_load(&session->fd) >= 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    CHECK_OK(il_sleep_ms(2));
+    sys_mutex_unlock(&client->pool.mutex); /* wakes A, who was first, and now waits behind B */
+    sys_mutex_lock(&client->pool.mutex);
+    CHECK_OK(il_sleep_ms(2));
+    held.is_seen = true;
+    sys_mutex_unlock(&client->pool.mutex);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    il_runtime_drop(held.runtime);
+}
+
+TEST(who_tells_the_pool_of_a_free_place_keeps_the_session_meanwhile)
+{
+    struct il_runtime *runtime;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    for (int round = 0; round < 100; round++) {
+        receive_for_another_and_tell_late(runtime);
+    }
     il_runtime_drop(runtime);
     stop();
 }

@@ -258,10 +258,12 @@ void session_unlock(struct session *session)
     if (is_news) {
         news.number = session->shared.told.number + 1;
         session->shared.told = news;
+        (void)session_ref(session); /* the caller's may be a seat's, which others can take away */
     }
     sys_mutex_unlock(&session->shared.mutex);
     if (is_news) {
         pool_session_hear(&session->client->pool, session, &news);
+        session_unref(session);
     }
 }
 
