@@ -962,3 +962,45 @@ TEST(bound_to_a_parked_runtime_requests_of_others_hang_until_it_runs)
     il_runtime_drop(parked);
     stop();
 }
+
+static bool session_takes_more(void)
+{
+    struct session *session = the_session();
+    bool is_open;
+
+    sys_mutex_lock(&session->shared.mutex);
+    is_open = h2_is_open(&session->shared.h2);
+    sys_mutex_unlock(&session->shared.mutex);
+    return is_open;
+}
+
+/* Only the driver's loop may touch what lives on it. */
+TEST(bound_session_that_the_server_left_ends_on_its_own_loop_when_another_cancels_its_last_stream)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *driver, *runtime;
+    struct il_task *task;
+
+    options.driver = IL_DRIVER_BOUND;
+    start_with(100, options);
+    driver = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(driver, "opens", spawn_get, NULL, &task, &err));
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "cancelled", cancelled_get, NULL, &task, &err));
+    CHECK(h2_server_wait(server, &server->held, 1));
+    h2_server_ask(server, H2_WISH_GOAWAY);
+    while (session_takes_more()) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    il_task_cancel(task);
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    while (stats_now().connections > 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    il_runtime_drop(runtime);
+    il_runtime_drop(driver);
+    stop();
+}

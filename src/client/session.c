@@ -84,6 +84,7 @@ static void session_end_locked(struct session *session, const struct il_error *e
     }
     session->shared.is_over = true;
     if (session->driver != NULL && il_list_is_linked(&session->guest.link)) {
+        il_assert_on_loop(session->driver);
         loop_guest_remove(&session->guest);
         il_assert(atomic_fetch_sub(&session->ref_count, 1) > 1);
     }
@@ -231,8 +232,13 @@ void session_refresh_locked(struct session *session, struct il_loop *loop)
 /* The server has said goodbye, and what it still owed us has come. */
 static void session_end_if_done_locked(struct session *session) IL_LOCKED(session->shared.mutex)
 {
-    if (!session->shared.is_over && !h2_is_open(&session->shared.h2) &&
-        session->shared.h2.stream_count == 0) {
+    if (session->shared.is_over || h2_is_open(&session->shared.h2) ||
+        session->shared.h2.stream_count > 0) {
+        return;
+    }
+    if (!session_is_driver_here(session)) {
+        session_post_flush_locked(session); /* it comes by here when it unlocks */
+    } else {
         session_fail_locked(session, IL_EPEERCLOSED, 0, "the server ended the connection");
     }
 }
