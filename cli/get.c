@@ -14,10 +14,13 @@
 #define GET_DATA_MAX    (256u << 20) /* bytes of a request's body */
 #define GET_PIECE_SIZE  65536
 
+#define GET_PASSWORD_SIZE 1024
+
 enum get_option {
     GET_CACERT = 256,
     GET_CERT,
     GET_KEY,
+    GET_PASS,
     GET_PINS,
     GET_ADDRESS,
     GET_MAX_TIME,
@@ -39,6 +42,7 @@ static const struct option get_options[] = {
     { "cacert", required_argument, NULL, GET_CACERT },
     { "cert", required_argument, NULL, GET_CERT },
     { "key", required_argument, NULL, GET_KEY },
+    { "pass", required_argument, NULL, GET_PASS },
     { "pinnedpubkey", required_argument, NULL, GET_PINS },
     { "address", required_argument, NULL, GET_ADDRESS },
     { "max-time", required_argument, NULL, GET_MAX_TIME },
@@ -71,6 +75,9 @@ static const char get_usage[] =
     "      --cacert FILE          trust these CAs (PEM) instead of the system's\n"
     "      --cert FILE            the certificate (PEM) to show if the server asks\n"
     "      --key FILE             its key, if it is not in the same file\n"
+    "      --pass @FILE|env:NAME  the key's password: a file's first line (@-: stdin's), or from "
+    "the\n"
+    "                             environment; not as it is, since every process could read it\n"
     "      --pinnedpubkey PINS    the server's key must be one of sha256//BASE64[;...]\n"
     "  -k, --insecure             DO NOT CHECK who the server is\n"
     "  -h, --help                 print this\n"
@@ -90,6 +97,7 @@ struct get {
     const char *address;
     uint64_t max_time_ms; /* 0: the client's */
     struct il_tls_options tls_options;
+    char password[GET_PASSWORD_SIZE]; /* of the key; wiped once it was used */
     enum il_http_version http_version;
     bool wants_http_2;
     bool fails_on_status, is_help;
@@ -148,6 +156,52 @@ static bool get_take_data(struct get *get, const char *data)
     }
     memcpy(get->data + get->data_size, data, size);
     get->data_size += size;
+    return true;
+}
+
+/* The first line, without its end. */
+static bool get_read_password(struct get *get, const char *name)
+{
+    FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "r");
+    bool is_good = file != NULL && fgets(get->password, sizeof(get->password), file) != NULL;
+    size_t size = is_good ? strcspn(get->password, "\r\n") : 0;
+
+    if (!is_good || get->password[size] == '\0') {
+        is_good = is_good && feof(file); /* a line without an end, and not one that is too long */
+    }
+    if (!is_good) {
+        fprintf(stderr, "interloop get: cannot read a password of at most %d bytes from '%s': %s\n",
+                GET_PASSWORD_SIZE - 2, name, file == NULL ? strerror(errno) : "no such line");
+    }
+    get->password[size] = '\0';
+    if (file != NULL && file != stdin) {
+        (void)fclose(file); /* it was only read */
+    }
+    return is_good;
+}
+
+static bool get_take_password(struct get *get, const char *source)
+{
+    const char *value;
+
+    get->tls_options.key_password = get->password;
+    if (source[0] == '@') {
+        return get_read_password(get, source + 1);
+    }
+    if (strncmp(source, "env:", 4) != 0) {
+        fprintf(stderr, "interloop get: --pass wants @FILE or env:NAME: what stands on a command "
+                        "line can be read by every process\n");
+        return false;
+    }
+    value = getenv(source + 4);
+    if (value == NULL || strlen(value) >= sizeof(get->password)) {
+        fprintf(stderr,
+                "interloop get: --pass: the environment has no %s, or it is longer than %d "
+                "bytes\n",
+                source + 4, GET_PASSWORD_SIZE - 1);
+        return false;
+    }
+    (void)snprintf(get->password, sizeof(get->password), "%s", value);
     return true;
 }
 
@@ -211,6 +265,8 @@ static bool get_take_option(struct get *get, int option)
     case GET_KEY:
         get->tls_options.key_file = optarg;
         return true;
+    case GET_PASS:
+        return get_take_password(get, optarg);
     case GET_PINS:
         get->tls_options.pins = optarg;
         return true;
@@ -404,10 +460,14 @@ static int get_start(struct get *get)
     const char *key_log = getenv("SSLKEYLOGFILE");
     struct il_error err;
 
+    enum il_code code;
+
     get->tls_options.key_log_file = key_log != NULL && key_log[0] != '\0' ? key_log : NULL;
-    if (il_tls_new(&get->tls_options, &get->tls, &err) != IL_OK) {
+    code = il_tls_new(&get->tls_options, &get->tls, &err);
+    explicit_bzero(get->password, sizeof(get->password));
+    if (code != IL_OK) {
         fprintf(stderr, "interloop get: %s\n", err.message);
-        return err.code == IL_EINVAL ? GET_EXIT_USAGE : GET_EXIT_FAILED;
+        return code == IL_EINVAL ? GET_EXIT_USAGE : GET_EXIT_FAILED;
     }
     options.name = "interloop get";
     options.http_version = get->http_version;

@@ -180,9 +180,10 @@ static void show_verbose(const char *url, const struct il_response *response, ui
         show_tls(&tls);
     }
     il_response_timing(response, &timing);
-    fprintf(stderr,
-            "* connection %llu: %s; driver: the caller; runtime: none, a loop of this thread\n",
-            (unsigned long long)timing.connection_id, timing.was_reused ? "reused" : "new");
+    fprintf(stderr, "* connection %llu: %s; driver: %s; runtime: none, a loop of this thread\n",
+            (unsigned long long)timing.connection_id, timing.was_reused ? "reused" : "new",
+            il_response_http_version(response) == 20 ? "every loop with a stream on it, the caller"
+                                                     : "the caller");
     count = find_phases(&timing, phases);
     for (unsigned i = 0; i < count; i++) {
         fprintf(stderr, "* %-10s %9.3f ms\n", phases[i].name,

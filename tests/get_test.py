@@ -1,13 +1,19 @@
 #!/usr/bin/python3
 """`interloop get` and `interloop serve --tls`, as a user or a script meets them."""
+import array
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -199,6 +205,87 @@ def http_version_is_the_one_that_was_asked_for():
     yield from want("exit status", both.returncode, 2)
 
 
+FRAME_DATA, FRAME_HEADERS, FRAME_SETTINGS, FRAME_PING, FRAME_GOAWAY = 0, 1, 4, 6, 7
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">HBBBI", len(payload) >> 8, len(payload) & 255, kind, flags, stream) + payload
+
+
+class Http2Peer(threading.Thread):
+    """Answers one request, asks for a PING's echo, and writes down what else comes, up to the connection's end."""
+
+    def __init__(self, body, pings_with_the_answer):
+        super().__init__(daemon=True)
+        self.body, self.pings_with_the_answer = body, pings_with_the_answer
+        self.frames, self.end = [], None
+        self.ping_is_there = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
+        self.start()
+
+    def receive(self, connection, size):
+        data = b""
+        while len(data) < size and (part := connection.recv(size - len(data))):
+            data += part
+        return data
+
+    def next_frame(self, connection):
+        head = self.receive(connection, 9)
+        if len(head) < 9:
+            return None
+        high, low, kind, flags, stream = struct.unpack(">HBBBI", head)
+        return kind, flags, stream, self.receive(connection, high << 8 | low)
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        connection.settimeout(60)
+        with self.listener, connection:
+            self.receive(connection, len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+            while self.next_frame(connection)[0] != FRAME_HEADERS:
+                pass
+            answer = frame(FRAME_SETTINGS, 0, 0) + frame(FRAME_SETTINGS, 1, 0) + frame(FRAME_HEADERS, 4, 1, b"\x88")
+            pieces = [self.body[at:at + 16384] for at in range(0, len(self.body), 16384)]
+            for i, piece in enumerate(pieces):
+                answer += frame(FRAME_DATA, i == len(pieces) - 1, 1, piece)
+            ping = frame(FRAME_PING, 0, 0, b"are-you?")
+            if self.pings_with_the_answer:
+                connection.sendall(answer + ping)
+            else:
+                connection.sendall(answer)
+                connection.sendall(ping)
+                unacknowledged = array.array("i", [1])
+                while unacknowledged[0] > 0:  # up to when the command's kernel has it
+                    fcntl.ioctl(connection, termios.TIOCOUTQ, unacknowledged)
+            self.ping_is_there.set()
+            try:
+                while (got := self.next_frame(connection)) is not None:
+                    self.frames.append(got)
+                self.end = "in order"
+            except ConnectionError as error:
+                self.end = repr(error)
+
+
+@check
+def http_2_connection_is_closed_in_order_and_what_is_outstanding_answered():
+    for body, with_the_answer in ((b"hello", True), (b"x" * 300000, False)):
+        peer = Http2Peer(body, with_the_answer)
+        with subprocess.Popen([EXE, "get", "--http2-prior-knowledge", peer.url], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            peer.ping_is_there.wait(60)  # with the long body it waits for us to read
+            out, errors = process.communicate(timeout=60)
+        peer.join(60)
+        yield from want(f"whether the body is printed ({errors})", out == body, True)
+        yield from want("exit status", process.returncode, 0)
+        yield from want("the connection's end", peer.end, "in order")
+        kinds = [(kind, flags) for kind, flags, _, _ in peer.frames]
+        yield from want("SETTINGS acknowledged", kinds.count((FRAME_SETTINGS, 1)), 1)
+        yield from want("the PING's answer", [payload for kind, flags, _, payload in peer.frames
+                                              if (kind, flags) == (FRAME_PING, 1)], [b"are-you?"])
+        yield from want("the last frame", peer.frames[-1][0], FRAME_GOAWAY)
+        yield from want("its code", peer.frames[-1][3][4:8], bytes(4))
+
+
 @check
 def client_certificate_is_shown_to_who_asks():
     with tempfile.TemporaryDirectory() as folder:
@@ -209,6 +296,40 @@ def client_certificate_is_shown_to_who_asks():
     yield from want("exit status", without.returncode, 3)
     yield from want_part("stderr", without.stderr, "IL_ETLS.*certificate required")
     yield from want("stdout", with_it.stdout, "1")
+
+
+@check
+def password_of_the_client_s_key_comes_from_a_file_or_the_environment():
+    with tempfile.TemporaryDirectory() as folder:
+        ca, client, locked, password, long_line = (os.path.join(folder, name) for name in
+                                                   ("ca.pem", "client.pem", "locked.key", "password", "long"))
+        with Serve("--tls", "--ca-file", ca, "--client-file", client) as server:
+            try:
+                subprocess.run(["openssl", "pkey", "-in", client, "-aes256", "-passout", "pass:open sesame", "-out",
+                                locked], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            except FileNotFoundError as error:
+                raise harness.Skip("openssl is not installed") from error
+            with open(password, "w", encoding="ascii") as file:
+                file.write("open sesame\nand more\n")
+            with open(long_line, "w", encoding="ascii") as file:
+                file.write("x" * 2000)
+            common = ["--cacert", ca, "--cert", client, "--key", locked, server.url + "id/1"]
+            for arguments, stdin, status, words in (
+                    (["--pass", "@" + password], None, 0, ""),
+                    (["--pass", "@-"], "open sesame", 0, ""),
+                    (["--pass", "env:GET_TEST_PASS"], None, 0, ""),
+                    ([], None, 2, "one that wants a password"),
+                    (["--pass", "env:GET_TEST_WRONG"], None, 2, "or the password is wrong"),
+                    (["--pass", "open sesame"], None, 2, "--pass wants @FILE or env:NAME"),
+                    (["--pass", "env:GET_TEST_NONE"], None, 2, "has no GET_TEST_NONE"),
+                    (["--pass", "@" + long_line], None, 2, "at most 1022 bytes"),
+                    (["--pass", "@-"], "", 2, "no such line"),
+                    (["--pass", "@" + folder + "/none"], None, 2, "No such file")):
+                out = get(*arguments, *common, stdin=stdin, GET_TEST_PASS="open sesame", GET_TEST_WRONG="wrong")
+                yield from want(f"exit status with {arguments} ({out.stderr})", out.returncode, status)
+                yield from want_part("stderr", out.stderr, re.escape(words))
+                yield from want("stdout", out.stdout, "1" if status == 0 else "")
+                yield from want("the password in what is said", "sesame" in out.stderr, False)
 
 
 @check

@@ -538,6 +538,23 @@ TEST(a_refused_request_is_sent_again_later_and_later_but_not_for_ever)
     stop();
 }
 
+TEST(a_server_that_resets_without_end_is_told_why_and_another_session_is_opened)
+{
+    struct il_response *response;
+    unsigned count = 0;
+
+    start(100);
+    while (stats_now().connections_total < 2) {
+        CHECK(il_get(client, url("/reset"), &response, &err) != IL_OK);
+        CHECK(++count <= H2_RESETS_BURST + 2 + 10 * H2_RESETS_PER_S);
+    }
+    CHECK(count >= H2_RESETS_BURST);
+    CHECK(h2_server_wait(server, &server->goaways, 1));
+    CHECK_EQ(server->goaway_code, NGHTTP2_ENHANCE_YOUR_CALM);
+    check_get("/hello", 5);
+    stop();
+}
+
 static void get_refused(void *arg)
 {
     struct il_response *response;

@@ -35,7 +35,7 @@ struct h2_peer {
     nghttp2_session *session;
     struct h2_peer_stream streams[H2_PEER_STREAMS_MAX];
     unsigned request_count, open_count, reset_count;
-    uint32_t last_reset_code;
+    uint32_t last_reset_code, goaway_code;
     bool got_goaway;
     uint32_t settings_max_streams; /* to announce; 0: none announced */
     bool does_not_read;            /* give no window back for request bodies */
@@ -202,6 +202,7 @@ static inline int h2_peer_on_frame(nghttp2_session *session, const nghttp2_frame
         peer->last_reset_code = frame->rst_stream.error_code;
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         peer->got_goaway = true;
+        peer->goaway_code = frame->goaway.error_code;
     } else if (frame->hd.stream_id != 0 && stream != NULL &&
                (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
         if (is_end || strcmp(stream->path, "/early") == 0) {

@@ -37,6 +37,7 @@ struct h2_server {
     pthread_mutex_t mutex;
     unsigned wishes;
     unsigned accepted, open, requests, held, streams_max_seen, goaways;
+    uint32_t goaway_code; /* of the last */
     struct h2_server_conn {
         int fd; /* -1: free */
         struct h2_peer *peer;
@@ -198,7 +199,10 @@ static inline void *h2_server_run(void *arg)
                 bool said_goodbye = conn->peer->got_goaway;
                 bool goes_on = h2_server_grant(conn, wishes);
 
-                server->goaways += conn->peer->got_goaway && !said_goodbye;
+                if (conn->peer->got_goaway && !said_goodbye) {
+                    server->goaways++;
+                    server->goaway_code = conn->peer->goaway_code;
+                }
                 if (!goes_on) {
                     closed_requests += conn->peer->request_count;
                     h2_server_close(conn);

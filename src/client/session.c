@@ -74,6 +74,18 @@ static void seat_free_locked(struct session_seat *seat) IL_NO_TSA
     il_free(seat);
 }
 
+/* Tell a server that has gone too far, if its socket takes that at once. */
+static void session_say_why_locked(struct session *session) IL_LOCKED(session->shared.mutex)
+{
+    struct il_bytes *out = &session->shared.out;
+
+    if (h2_last_words(&session->shared.h2, out)) {
+        struct iovec part = { (void *)il_bytes_data(out), il_bytes_size(out) };
+
+        (void)stream_send(&session->shared.stream, &part, 1);
+    }
+}
+
 /* The end: every stream fails or is refused; seats are taken away, but for those whose loops are
  * handling an event right now: they find out as soon as they get the mutex. */
 static void session_end_locked(struct session *session, const struct il_error *error)
@@ -82,6 +94,7 @@ static void session_end_locked(struct session *session, const struct il_error *e
     if (session->shared.is_over) {
         return;
     }
+    session_say_why_locked(session);
     session->shared.is_over = true;
     if (session->driver != NULL && il_list_is_linked(&session->guest.link)) {
         il_assert_on_loop(session->driver);
@@ -178,15 +191,14 @@ void session_flush_locked(struct session *session)
 }
 
 /* Receive until there is nothing left; true if there may be more, and it is others' turn. */
-static bool session_receive_locked(struct session *session, struct il_loop *loop)
+static bool session_receive_locked(struct session *session, char *scratch, size_t scratch_size)
     IL_LOCKED(session->shared.mutex)
 {
     size_t received = 0;
     struct il_error error;
 
     while (!session->shared.is_over) {
-        ssize_t got =
-            stream_receive(&session->shared.stream, loop->held.scratch, LOOP_SCRATCH_SIZE);
+        ssize_t got = stream_receive(&session->shared.stream, scratch, scratch_size);
 
         if (got == -EAGAIN) {
             return false;
@@ -199,7 +211,7 @@ static bool session_receive_locked(struct session *session, struct il_loop *loop
         }
         session->shared.received_ns = session->shared.h2.now_ns = sys_now_ns();
         session->shared.pinged_ns = 0;
-        if (h2_feed(&session->shared.h2, loop->held.scratch, (size_t)got, &error) != IL_OK) {
+        if (h2_feed(&session->shared.h2, scratch, (size_t)got, &error) != IL_OK) {
             session_end_locked(session, &error);
             return false;
         }
@@ -214,7 +226,7 @@ static bool session_receive_locked(struct session *session, struct il_loop *loop
 static bool session_drive_locked(struct session *session, struct il_loop *loop)
     IL_LOCKED(session->shared.mutex)
 {
-    bool has_more = session_receive_locked(session, loop);
+    bool has_more = session_receive_locked(session, loop->held.scratch, LOOP_SCRATCH_SIZE);
 
     session_flush_locked(session);
     return has_more;
@@ -430,6 +442,7 @@ static void seat_on_timeout(struct watch *watch)
 
 static void session_retire_locked(struct session *session) IL_LOCKED(session->shared.mutex)
 {
+    char bytes[4096]; /* there may be no loop here */
     struct il_error error;
 
     if (session->shared.is_over) {
@@ -440,8 +453,11 @@ static void session_retire_locked(struct session *session) IL_LOCKED(session->sh
         session_post_flush_locked(session);
         return;
     }
-    h2_say_goodbye(&session->shared.h2);
-    session_flush_locked(session);
+    (void)session_receive_locked(session, bytes, sizeof(bytes)); /* it may have asked something */
+    if (!session->shared.is_over) {
+        h2_say_goodbye(&session->shared.h2);
+        session_flush_locked(session);
+    }
     il_fail(&error, IL_EPEERCLOSED, "the connection was closed, because nobody used it");
     session_end_locked(session, &error);
 }

@@ -66,7 +66,7 @@ static void stream_reset(struct h2_stream *stream, uint32_t code)
 static int h2_refuse(struct h2 *h2, enum il_code code, const char *what)
 {
     if (!h2->has_failed) {
-        h2->has_failed = true;
+        h2->has_failed = h2->is_refused = true;
         il_fail(&h2->error, code, "%s", what);
     }
     return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -349,7 +349,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         }
     } else if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
                !h2->has_failed) {
-        h2->has_failed = true;
+        h2->has_failed = h2->is_told = true;
         il_fail(&h2->error, IL_EPROTOCOL, "the server broke the rules of HTTP/2 (%s)",
                 nghttp2_http2_strerror(frame->goaway.error_code));
     }
@@ -654,4 +654,15 @@ void h2_say_goodbye(struct h2 *h2)
     if (!h2->has_failed) {
         (void)nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
     }
+}
+
+bool h2_last_words(const struct h2 *h2, struct il_bytes *out)
+{
+    /* nghttp2 is not asked any more: its state is not what it was. Length 8, type GOAWAY, no flags,
+     * stream 0; no stream of the server's was processed. */
+    static const unsigned char goaway[] = {
+        0, 0, 8, NGHTTP2_GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NGHTTP2_ENHANCE_YOUR_CALM
+    };
+
+    return h2->is_told || (h2->is_refused && il_bytes_append(out, goaway, sizeof(goaway)) == IL_OK);
 }

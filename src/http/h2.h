@@ -94,7 +94,9 @@ struct h2 {
     uint32_t reset_count;                       /* see H2_RESETS_BURST; shrinks with time */
     uint64_t now_ns, resets_since_ns;           /* the first is the owner's to set, see h2_feed */
     bool has_failed;
-    struct il_error error; /* once it has */
+    bool is_refused;       /* it has, by a bound of ours, which the server has not been told of */
+    bool is_told;          /* nghttp2 has told it */
+    struct il_error error; /* once it has failed */
     struct il_bytes names; /* scratch: lower-case header names of a request on its way */
 };
 
@@ -143,6 +145,10 @@ bool h2_is_open(const struct h2 *h2);
 
 /* Ask the server whether it is there; has_pong tells that it has answered. */
 void h2_ping(struct h2 *h2);
+
+/* The connection has failed by the server's fault: append what the server is to be told (GOAWAY
+ * with the reason) to what is left in `out`. False: there is nothing to be said. */
+bool h2_last_words(const struct h2 *h2, struct il_bytes *out);
 
 /* Say goodbye: GOAWAY with the next h2_pull. Streams that are open go on. */
 void h2_say_goodbye(struct h2 *h2);
