@@ -12,13 +12,21 @@ void look_init(struct look *look, pid_t pid, const struct look_options *options)
 {
     memset(look, 0, sizeof(*look));
     look->pid = pid;
-    look->pidfd = -1;
+    look->pidfd = look->diag_fd = look->task_fd = -1;
     look->options = *options;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
 }
 
 void look_deinit(struct look *look)
 {
     for (uint32_t i = 0; i < look->thread_count; i++) {
+        close_fd(look->threads[i].schedstat_fd);
         il_free(look->threads[i].frames);
     }
     for (uint32_t i = 0; i < look->set_count; i++) {
@@ -30,11 +38,11 @@ void look_deinit(struct look *look)
     il_free(look->sets);
     il_free(look->sockets);
     il_free(look->findings);
-    if (look->pidfd >= 0) {
-        close(look->pidfd);
-    }
+    close_fd(look->pidfd);
+    close_fd(look->diag_fd);
+    close_fd(look->task_fd);
     memset(look, 0, sizeof(*look));
-    look->pidfd = -1;
+    look->pidfd = look->diag_fd = look->task_fd = -1;
 }
 
 /* What cannot be said in LOOK_LIMITS_MAX sentences is no longer read by anyone; the same sentence
@@ -115,6 +123,7 @@ struct seen_thread *look_thread_add(struct look *look, pid_t tid)
     thread->set_hint = LOOK_SETS_MAX;
     thread->wait.fd = -1;
     thread->wait.number = -1;
+    thread->schedstat_fd = -1;
     return thread;
 }
 

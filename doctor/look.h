@@ -90,10 +90,13 @@ struct seen_thread {
     pid_t tid;
     pid_t ns_tid; /* as the target's own pid namespace counts it */
     char name[16];
-    char state;              /* R S D T t Z X */
+    char state;              /* R S D T t Z X, of a thread that stands; ? otherwise */
+    int schedstat_fd;        /* kept open from look to look; -1 when closed */
     struct thread_wait wait; /* at the last look */
 
-    uint32_t look_count;     /* looks at which it existed */
+    uint32_t look_count;     /* looks that saw it */
+    uint32_t quiet_count;    /* times in a row that it was seen not to have run */
+    uint32_t skipped;        /* looks since it was looked at */
     uint32_t running_count;  /* looks at which it ran */
     uint32_t epoll_count;    /* looks at which it waited in an event set */
     uint64_t wait_since_ns;  /* first of the looks, up to the last, with the same wait */
@@ -216,6 +219,8 @@ struct seen_socket {
     uint64_t unread_since_ns; /* first of the dumps, up to the last, that found something unread */
     struct socket_numbers first, last;
     uint32_t dump_count;
+    uint8_t diag_family; /* with these two the kernel finds exactly this socket again */
+    uint8_t diag_id[48]; /* struct inet_diag_sockid */
 
     uint32_t set_count;          /* event sets that watch it */
     uint32_t set;                /* one of them; LOOK_SETS_MAX: none */
@@ -291,12 +296,20 @@ struct look {
 
     uint32_t thread_count, thread_capacity;
     struct seen_thread *threads;
+    int task_fd;         /* /proc/PID/task; -1 when closed */
+    uint64_t task_links; /* its links when the threads were listed: two more than threads */
+    bool lost_thread;    /* one was gone at the last look: list them again */
+    bool has_schedstat;  /* the kernel tells when a thread was given a CPU */
+    uint32_t kept_count; /* open schedstat files */
     uint32_t fd_count, fd_capacity;
     struct seen_fd *fds;
     uint32_t set_count;
     struct seen_set *sets;
-    uint32_t socket_count, socket_capacity;
+    uint32_t socket_count;
     struct seen_socket *sockets;
+    int diag_fd;              /* netlink socket; -1 when closed */
+    uint32_t namespace_count; /* TCP sockets in the latest dump of the whole network namespace */
+    bool has_udp, has_unix;   /* among the target's */
 
     struct seen_registry *registry; /* NULL: the process does not use interloop */
 

@@ -1,4 +1,4 @@
-/* procfs.c: threads, open files and event sets, as /proc shows them.
+/* procfs.c: the process, its open files and event sets, as /proc shows them.
  *
  * Owns: nothing; each function opens what it reads and closes it again, so that the doctor holds
  * nothing of the target. Every file is read into a bounded buffer and every count has a maximum.
@@ -16,8 +16,6 @@
 #include "doctor/procfs.h"
 #include "doctor/sets.h"
 #include "doctor/waits.h"
-
-#define PROCFS_STARVED_NS 100000000u /* ready to run for so long: the machine is overloaded */
 
 ssize_t procfs_read_file(const char *path, char *ret_text, size_t size)
 {
@@ -263,19 +261,37 @@ enum il_code procfs_read_fds(struct look *look, struct il_error *err)
 
 /* ---- what a set watches ---- */
 
+/* The number behind `name`; the cursor moves behind it. False when `name` is not next. */
+static bool parse_field(const char **at, const char *name, int base, uint64_t *ret_value)
+{
+    size_t length = strlen(name);
+    char *end;
+
+    *at += strspn(*at, " ");
+    if (strncmp(*at, name, length) != 0) {
+        return false;
+    }
+    *ret_value = strtoull(*at + length, &end, base);
+    if (end == *at + length) {
+        return false;
+    }
+    *at = end;
+    return true;
+}
+
 /* "tfd:        4 events: c0000019 data:         deadbeef  pos:0 ino:2df59 sdev:9" */
 static bool parse_watch(const char *line, struct set_watch *ret_watch)
 {
-    unsigned long long data, inode;
-    unsigned events;
-    long long position;
-    int fd;
+    uint64_t fd, events, data, position, inode;
 
-    if (sscanf(line, "tfd: %d events: %x data: %llx pos:%lld ino:%llx", &fd, &events, &data,
-               &position, &inode) != 5) {
+    if (!parse_field(&line, "tfd:", 10, &fd) || !parse_field(&line, "events:", 16, &events) ||
+        !parse_field(&line, "data:", 16, &data) || !parse_field(&line, "pos:", 10, &position) ||
+        !parse_field(&line, "ino:", 16, &inode)) {
         return false;
     }
-    *ret_watch = (struct set_watch){ .fd = fd, .events = events, .data = data, .inode = inode };
+    *ret_watch = (struct set_watch){
+        .fd = (int)fd, .events = (uint32_t)events, .data = data, .inode = inode
+    };
     return true;
 }
 
@@ -342,221 +358,6 @@ bool procfs_read_watches(struct look *look, struct seen_set *set)
     fclose(file);
     set->was_changed = set->was_changed || (had_watches && watches_fingerprint(set) != before);
     return true;
-}
-
-/* ---- threads ---- */
-
-/* How often the thread has gone to sleep, from the text of its status. */
-static uint64_t parse_sleeps(const char *status)
-{
-    static const char name[] = "\nvoluntary_ctxt_switches:";
-    const char *line = strstr(status, name);
-
-    return line == NULL ? 0 : strtoull(line + sizeof(name) - 1, NULL, 10);
-}
-
-static void read_thread_names(struct look *look, struct seen_thread *thread)
-{
-    char path[96], text[4096];
-    const char *line;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", look->pid, thread->tid);
-    if (procfs_read_file(path, text, 64) > 0) {
-        text[strcspn(text, "\n")] = '\0';
-        look_clean(thread->name, sizeof(thread->name), text);
-    }
-    /* Mutexes hold the tid as the target's own pid namespace counts: the last of NSpid. */
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
-    if (procfs_read_file(path, text, sizeof(text)) <= 0) {
-        return;
-    }
-    thread->sleep_count_first = parse_sleeps(text);
-    if ((line = strstr(text, "\nNSpid:")) != NULL) {
-        const char *at = line + 7;
-        char *end;
-
-        for (;;) {
-            long value = strtol(at, &end, 10);
-
-            if (end == at) {
-                break;
-            }
-            thread->ns_tid = (pid_t)value;
-            at = end;
-            if (*at != '\t' && *at != ' ') {
-                break;
-            }
-        }
-    }
-}
-
-/* Was the thread given a CPU since the last look? Also true when that cannot be told. */
-static bool read_cpu(struct look *look, struct seen_thread *thread)
-{
-    char path[96], text[128];
-    unsigned long long run_ns, wait_ns, turns;
-    bool has_run;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", look->pid, thread->tid);
-    if (procfs_read_file(path, text, sizeof(text)) <= 0 ||
-        sscanf(text, "%llu %llu %llu", &run_ns, &wait_ns, &turns) != 3) {
-        return true;
-    }
-    if (thread->look_count == 0) {
-        thread->cpu_ns_first = run_ns;
-    }
-    has_run =
-        thread->look_count == 0 || run_ns != thread->cpu_ns_last || turns != thread->turns_last;
-    if (has_run) {
-        thread->still_since_ns = look_now_ns();
-    }
-    thread->cpu_ns_last = run_ns;
-    thread->turns_last = turns;
-    return has_run;
-}
-
-static void read_state(struct look *look, struct seen_thread *thread)
-{
-    char path[96], text[512];
-    const char *after_name;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", look->pid, thread->tid);
-    if (procfs_read_file(path, text, sizeof(text)) > 0 &&
-        (after_name = strrchr(text, ')')) != NULL && after_name[1] == ' ') {
-        thread->state = after_name[2];
-    }
-}
-
-/* Without ptrace rights the kernel still names the function a thread sleeps in. */
-static void read_wchan(struct look *look, struct seen_thread *thread, struct thread_wait *wait)
-{
-    char path[96], text[64];
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", look->pid, thread->tid);
-    if (procfs_read_file(path, text, sizeof(text)) <= 0) {
-        return;
-    }
-    waits_of_wchan(text, wait);
-    if (wait->kind == WAIT_EPOLL) {
-        look->epoll_sleepers++;
-    }
-}
-
-static void read_wait(struct look *look, struct seen_thread *thread)
-{
-    struct thread_wait wait = { .kind = WAIT_UNKNOWN, .number = -1, .fd = -1 };
-    char path[96], text[256];
-
-    read_state(look, thread);
-    if (look->can_syscall) {
-        snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", look->pid, thread->tid);
-        if (procfs_read_file(path, text, sizeof(text)) > 0) {
-            waits_of_syscall(text, &wait);
-        }
-    } else if (thread->state == 'R') {
-        wait.kind = WAIT_RUNNING;
-    } else {
-        read_wchan(look, thread, &wait);
-    }
-    if (thread->look_count == 0 || !waits_are_same(&wait, &thread->wait)) {
-        thread->wait_since_ns = look_now_ns();
-    }
-    thread->wait = wait;
-}
-
-/* A thread that has not been given a CPU since it was last seen asleep sleeps in the same place:
- * then one small file is read instead of three, which is most of what a look at an idle pool costs.
- */
-static void look_at_thread(struct look *look, struct seen_thread *thread)
-{
-    bool was_asleep = thread->look_count > 0 && thread->wait.kind != WAIT_RUNNING &&
-                      thread->wait.kind != WAIT_UNKNOWN;
-
-    if (read_cpu(look, thread) || !was_asleep) {
-        read_wait(look, thread);
-    }
-    thread->look_count++;
-    thread->running_count += thread->wait.kind == WAIT_RUNNING;
-    if (thread->wait.kind == WAIT_EPOLL) {
-        thread->epoll_count++;
-        sets_note_poller(look, thread->wait.fd, thread->tid);
-    }
-    waits_note_sockets(look, thread);
-}
-
-void procfs_look_at_threads(struct look *look)
-{
-    struct dirent *entry;
-    char path[64];
-    DIR *directory;
-
-    snprintf(path, sizeof(path), "/proc/%d/task", look->pid);
-    directory = opendir(path);
-    if (directory == NULL) {
-        return; /* the process ended; the sampler sees that from its pidfd */
-    }
-    for (uint32_t i = 0; i < look->thread_count; i++) {
-        look->threads[i].is_gone = true; /* until it is seen again, just below */
-    }
-    while ((entry = readdir(directory)) != NULL) {
-        pid_t tid = atoi(entry->d_name);
-        struct seen_thread *thread;
-
-        if (tid <= 0) {
-            continue;
-        }
-        thread = look_thread(look, tid);
-        if (thread == NULL) {
-            thread = look_thread_add(look, tid);
-            if (thread == NULL) {
-                break;
-            }
-            read_thread_names(look, thread);
-        }
-        thread->is_gone = false;
-        look_at_thread(look, thread);
-    }
-    closedir(directory);
-}
-
-static bool has_slept(const struct look *look, const struct seen_thread *thread)
-{
-    char path[96], text[4096];
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/status", look->pid, thread->tid);
-    return procfs_read_file(path, text, sizeof(text)) <= 0 ||
-           parse_sleeps(text) != thread->sleep_count_first;
-}
-
-/* It computes without end: it has used a CPU while we looked, and has never gone to sleep. */
-static bool is_spinning(const struct seen_thread *thread)
-{
-    return thread->cpu_ns_last > thread->cpu_ns_first && !thread->has_slept;
-}
-
-/* A look takes a thread that has not run for asleep. Whether it was woken since, and waits for a
- * CPU, only its state tells; one that sleeps at the end, and has not run, has slept all along. */
-void procfs_find_starved(struct look *look)
-{
-    look->starved_count = 0;
-    for (uint32_t i = 0; i < look->thread_count; i++) {
-        struct seen_thread *thread = &look->threads[i];
-
-        thread->is_starved = false;
-        if (thread->is_gone) {
-            continue;
-        }
-        if (thread->running_count > 0 && !thread->has_slept) {
-            thread->has_slept = has_slept(look, thread);
-        }
-        if (thread->still_since_ns == 0 ||
-            look_now_ns() - thread->still_since_ns < PROCFS_STARVED_NS) {
-            continue;
-        }
-        read_state(look, thread);
-        thread->is_starved = thread->state == 'R' && !is_spinning(thread);
-        look->starved_count += thread->is_starved;
-    }
 }
 
 /* ---- mapped files ---- */

@@ -1,4 +1,4 @@
-/* procfs.h: what /proc tells of the target, and one look at each thread. */
+/* procfs.h: what /proc tells of the target, other than of its threads (tasks.h). */
 #ifndef DOCTOR_PROCFS_H
 #define DOCTOR_PROCFS_H
 
@@ -13,13 +13,6 @@ enum il_code procfs_read_fds(struct look *look, struct il_error *err);
 
 /* Read what set `set` watches, anew. False when it cannot be read (any more). */
 bool procfs_read_watches(struct look *look, struct seen_set *set);
-
-/* One look at every thread: state, what it waits in, how much it ran. */
-void procfs_look_at_threads(struct look *look);
-
-/* Find the threads that are ready to run and get no CPU: what they do not do says nothing. And
- * those that ran and slept in between. */
-void procfs_find_starved(struct look *look);
 
 /* Up to `size` bytes of the target's memory; what was read, 0 when nothing could be. */
 size_t procfs_read_memory(const struct look *look, uint64_t address, void *ret_bytes, size_t size);

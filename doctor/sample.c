@@ -1,10 +1,9 @@
 /* sample.c: looking at the process for a while.
  *
  * First everything that stands in lists (open files, event sets, sockets), then, until the time is
- * up, short looks at threads and sets, and now and then a dump of the sockets. The looks are not
- * evenly spaced, so that they cannot fall into step with a loop's own period. A look costs the
- * doctor, not the target; still, the pause grows with it, so the doctor never takes more than a
- * tenth of a CPU for the short looks.
+ * up, short looks at threads and sets, and now and then one at the sockets where something waits.
+ * The looks are not evenly spaced, so that they cannot fall into step with a loop's own period. A
+ * look costs CPU time that the target may want: so the pause grows with it, up to a limit.
  *
  * Owns: nothing beyond the look. Thread: the doctor's only one. */
 #include <errno.h>
@@ -15,27 +14,30 @@
 #include "doctor/sample.h"
 #include "doctor/sets.h"
 #include "doctor/sockets.h"
+#include "doctor/tasks.h"
 #include "doctor/waits.h"
 
 #define SAMPLE_PAUSE_MIN_NS    30000000u
+#define SAMPLE_PAUSE_MAX_NS    150000000u
 #define SAMPLE_PAUSE_SPREAD_NS 30000000u
 #define SAMPLE_LONG_NS         900000000u
 #define SAMPLE_LOOKS_MIN       10
-#define SAMPLE_PATIENCE        5   /* times the duration, on a machine too busy for enough looks */
-#define SAMPLE_SOCKET_DUMPS    4   /* besides the first and the last */
-#define SAMPLE_SOCKETS_MANY    500 /* from here on one dump in between must do */
+#define SAMPLE_PATIENCE        5  /* times the duration, on a machine too busy for enough looks */
+#define SAMPLE_SOCKET_LOOKS    4  /* besides the first and the last */
+#define SAMPLE_COST_TIMES      40 /* a pause is so many times as long as a look took CPU */
 
 struct sampler {
     struct look *look;
     uint64_t until_ns;
     uint64_t give_up_ns; /* even without enough looks */
-    uint64_t next_dump_ns;
+    uint64_t next_sockets_ns;
     uint64_t random; /* only to spread the looks: no need for a good one */
 };
 
 static uint64_t next_pause_ns(struct sampler *sampler, uint64_t look_cost_ns)
 {
-    uint64_t base_ns = il_max_u64(SAMPLE_PAUSE_MIN_NS, look_cost_ns * 9);
+    uint64_t base_ns = il_min_u64(il_max_u64(SAMPLE_PAUSE_MIN_NS, look_cost_ns * SAMPLE_COST_TIMES),
+                                  SAMPLE_PAUSE_MAX_NS);
 
     sampler->random = sampler->random * 6364136223846793005u + 1442695040888963407u;
     return base_ns + (sampler->random >> 33) % SAMPLE_PAUSE_SPREAD_NS;
@@ -64,9 +66,9 @@ static uint64_t cpu_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void look_once(struct look *look)
+static void look_once(struct look *look, bool is_last)
 {
-    procfs_look_at_threads(look);
+    tasks_look(look, is_last);
     sets_look(look);
     look->look_count++;
 }
@@ -110,7 +112,7 @@ static bool lasted(const struct look *look, uint64_t since_ns)
  * CPU: then wait for better times. */
 static bool has_seen_enough(struct look *look)
 {
-    procfs_find_starved(look);
+    tasks_find_starved(look);
     return look->look_count >= SAMPLE_LOOKS_MIN && look->starved_count == 0;
 }
 
@@ -130,7 +132,7 @@ static void judge_stillness(struct look *look)
 enum il_code sample_process(struct look *look, struct il_error *err)
 {
     struct sampler sampler = { .look = look, .random = look_now_ns() ^ (uint64_t)look->pid };
-    uint64_t dump_every_ns;
+    uint64_t sockets_every_ns;
     enum il_code code = procfs_open(look, err);
 
     if (code != IL_OK || (code = procfs_read_fds(look, err)) != IL_OK) {
@@ -138,39 +140,37 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     }
     sets_find(look);
     sockets_find(look);
-    dump_every_ns = look->options.duration_ms * 1000000u /
-                    (look->socket_count < SAMPLE_SOCKETS_MANY ? SAMPLE_SOCKET_DUMPS + 1 : 2);
+    sockets_every_ns = look->options.duration_ms * 1000000u / (SAMPLE_SOCKET_LOOKS + 1);
     look->started_ns = look_now_ns();
     registry_begin(look);
-    sockets_look(look);
+    sockets_look(look, SOCKETS_AT_FIRST);
     sets_link(look);
     sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
     sampler.give_up_ns = look->started_ns + SAMPLE_PATIENCE * look->options.duration_ms * 1000000u;
-    sampler.next_dump_ns = look->started_ns + dump_every_ns;
+    sampler.next_sockets_ns = look->started_ns + sockets_every_ns;
     for (;;) {
         uint64_t begun_ns = look_now_ns(), begun_cpu_ns = cpu_ns();
+        bool may_end = begun_ns >= sampler.until_ns;
 
-        look_once(look);
+        look_once(look, may_end);
         if (has_ended(look)) {
             return il_fail_errno(err, IL_ESYS, ESRCH, "process %d ended while it was looked at",
                                  look->pid);
         }
-        if (begun_ns >= sampler.until_ns &&
-            (has_seen_enough(look) || begun_ns >= sampler.give_up_ns)) {
+        if (may_end && (has_seen_enough(look) || begun_ns >= sampler.give_up_ns)) {
             break;
         }
-        if (begun_ns >= sampler.next_dump_ns) {
-            sockets_look(look);
-            sampler.next_dump_ns += dump_every_ns;
+        if (begun_ns >= sampler.next_sockets_ns) {
+            sockets_look(look, SOCKETS_IN_BETWEEN);
+            sampler.next_sockets_ns += sockets_every_ns;
         }
         sleep_ns(next_pause_ns(&sampler, cpu_ns() - begun_cpu_ns));
     }
-    sockets_look(look);
+    sockets_look(look, SOCKETS_AT_LAST);
     refresh_watches(look);
     waits_read_mutexes(look);
     registry_end(look);
     look->ended_ns = look_now_ns();
-    procfs_find_starved(look);
     if (look->starved_count > 0) {
         look_limit(look,
                    "the machine is overloaded: %u threads of the process are ready to run and have "

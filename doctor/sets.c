@@ -99,7 +99,7 @@ void sets_find(struct look *look)
 
 /* ---- who polls ---- */
 
-void sets_note_poller(struct look *look, int fd, pid_t tid)
+void sets_note_poller(struct look *look, int fd, pid_t tid, uint32_t looks)
 {
     uint32_t index = look_set_of_fd(look, fd);
     struct seen_set *set;
@@ -108,7 +108,7 @@ void sets_note_poller(struct look *look, int fd, pid_t tid)
         return;
     }
     set = &look->sets[index];
-    set->polled_count++;
+    set->polled_count += looks;
     for (uint32_t i = 0; i < set->poller_count; i++) {
         if (set->pollers[i] == tid) {
             return;

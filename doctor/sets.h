@@ -7,8 +7,8 @@
 /* Make the list of sets out of the open files, and read what each watches. */
 void sets_find(struct look *look);
 
-/* A thread was seen waiting in the set that `fd` stands for. */
-void sets_note_poller(struct look *look, int fd, pid_t tid);
+/* A thread was seen at `looks` looks waiting in the set that `fd` stands for. */
+void sets_note_poller(struct look *look, int fd, pid_t tid, uint32_t looks);
 
 /* One look at the readiness of every set. */
 void sets_look(struct look *look);

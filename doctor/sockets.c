@@ -1,36 +1,33 @@
 /* sockets.c: what the kernel's sock_diag tells of the target's sockets.
  *
- * The dumps are made of all sockets of the target's network namespace and matched by inode, so
- * the sockets themselves are not touched. A dump is asked for a few times in one look, to tell what
- * moves from what stands.
+ * The first look dumps all sockets of the target's network namespace and matches them by inode.
+ * After that only those are asked for, by address and cookie, at which something waits: bytes
+ * unread or not acknowledged, a request without an answer, an attempt to connect, an end. What the
+ * dump has found at rest has nothing to tell that its counters would not tell at the end: then
+ * there is a second dump, or, where the namespace holds so many sockets that a dump is dear, a
+ * question for the sockets of those event sets that nobody drives.
  *
- * Owns: a netlink socket during one dump. Thread: the doctor's only one; it enters the target's
- * network namespace for as long as it takes to make that socket, and returns. */
+ * Owns: look->sockets, and the netlink socket (look->diag_fd). Thread: the doctor's only one. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/tcp.h>
 #include <linux/unix_diag.h>
-#include <netinet/in.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "doctor/diag.h"
 #include "doctor/sockets.h"
 
-#define SOCKETS_REPLY_BYTES 65536
-#define SOCKETS_REPLIES_MAX 65536 /* netlink messages in one dump: about a million sockets */
-#define SOCKETS_TIMEOUT_S   2
-#define SOCKETS_ALL_STATES  0xfffu
-#define SOCKETS_PEEK_BYTES  32
-#define SOCKETS_ALERT_MAX   40 /* a TLS alert record is 7 bytes in clear, up to 31 encrypted */
+#define SOCKETS_DUMP_CHEAP 500u /* sockets in the namespace, up to which a second dump is made */
+#define SOCKETS_PEEK_BYTES 32
+#define SOCKETS_ALERT_MAX  40 /* a TLS alert record is 7 bytes in clear, up to 31 encrypted */
+
+_Static_assert(sizeof(((struct seen_socket *)0)->diag_id) == sizeof(struct inet_diag_sockid),
+               "the look keeps what the kernel calls a socket");
 
 /* ---- the list ---- */
 
@@ -82,58 +79,6 @@ void sockets_find(struct look *look)
         qsort(look->sockets, look->socket_count, sizeof(look->sockets[0]), compare_inodes);
     }
     merge_duplicates(look);
-}
-
-/* ---- a netlink socket in the right namespace ---- */
-
-static bool is_same_namespace(const struct look *look)
-{
-    struct stat mine, theirs;
-    char path[64];
-
-    snprintf(path, sizeof(path), "/proc/%d/ns/net", look->pid);
-    if (stat("/proc/self/ns/net", &mine) != 0 || stat(path, &theirs) != 0) {
-        return true; /* cannot be told: try ours, matching by inode keeps it honest */
-    }
-    return mine.st_ino == theirs.st_ino && mine.st_dev == theirs.st_dev;
-}
-
-static int open_diag(void)
-{
-    struct timeval limit = { .tv_sec = SOCKETS_TIMEOUT_S };
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-
-    if (fd >= 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    }
-    return fd;
-}
-
-static int open_diag_of_target(struct look *look)
-{
-    char path[64];
-    int theirs, mine, fd = -1;
-
-    if (is_same_namespace(look)) {
-        return open_diag();
-    }
-    snprintf(path, sizeof(path), "/proc/%d/ns/net", look->pid);
-    mine = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    theirs = open(path, O_RDONLY | O_CLOEXEC);
-    if (mine >= 0 && theirs >= 0 && setns(theirs, CLONE_NEWNET) == 0) {
-        fd = open_diag();
-        il_assert(setns(mine, CLONE_NEWNET) == 0); /* elsewhere every later look would be wrong */
-    } else {
-        look_limit(look, "the process lives in another network namespace; entering it needs root "
-                         "(CAP_SYS_ADMIN): socket queues and ages were not seen");
-    }
-    if (theirs >= 0) {
-        close(theirs);
-    }
-    if (mine >= 0) {
-        close(mine);
-    }
-    return fd;
 }
 
 /* ---- TCP and UDP ---- */
@@ -230,11 +175,13 @@ static void note_numbers(struct seen_socket *socket, const struct socket_numbers
 struct dump {
     struct look *look;
     enum socket_family family;
+    uint32_t found; /* of the target's */
     uint8_t listening[65536 / 8];
 };
 
-static void take_inet_socket(struct dump *dump, const struct nlmsghdr *header)
+static void take_inet_socket(void *arg, const struct nlmsghdr *header)
 {
+    struct dump *dump = arg;
     const struct inet_diag_msg *message = NLMSG_DATA(header);
     uint16_t local_port = ntohs(message->id.idiag_sport);
     struct socket_numbers numbers;
@@ -244,12 +191,16 @@ static void take_inet_socket(struct dump *dump, const struct nlmsghdr *header)
     if (dump->family == SOCKET_TCP && message->idiag_state == TCPS_LISTEN) {
         dump->listening[local_port / 8] |= (uint8_t)(1u << (local_port % 8));
     }
+    dump->look->namespace_count++;
     index = look_socket_of_inode(dump->look, message->idiag_inode);
     if (index == UINT32_MAX || message->idiag_inode == 0) {
         return;
     }
     memset(&numbers, 0, sizeof(numbers));
+    dump->found++;
     socket = &dump->look->sockets[index];
+    memcpy(socket->diag_id, &message->id, sizeof(message->id));
+    socket->diag_family = message->idiag_family;
     take_inet_attributes(header, &numbers);
     take_queues(message, &numbers);
     socket->family = dump->family;
@@ -264,8 +215,9 @@ static void take_inet_socket(struct dump *dump, const struct nlmsghdr *header)
 
 /* ---- unix sockets: wake-up pipes of asyncio, libuv and others ---- */
 
-static void take_unix_socket(struct dump *dump, const struct nlmsghdr *header)
+static void take_unix_socket(void *arg, const struct nlmsghdr *header)
 {
+    struct dump *dump = arg;
     const struct unix_diag_msg *message = NLMSG_DATA(header);
     unsigned length = (unsigned)(header->nlmsg_len - NLMSG_LENGTH(sizeof(*message)));
     uint32_t index = look_socket_of_inode(dump->look, message->udiag_ino);
@@ -274,6 +226,7 @@ static void take_unix_socket(struct dump *dump, const struct nlmsghdr *header)
     if (index == UINT32_MAX || message->udiag_ino == 0) {
         return;
     }
+    dump->found++;
     memset(&numbers, 0, sizeof(numbers));
     numbers.state = message->udiag_state;
     for (const struct rtattr *at = (const struct rtattr *)(message + 1); RTA_OK(at, length);
@@ -289,89 +242,6 @@ static void take_unix_socket(struct dump *dump, const struct nlmsghdr *header)
 
 /* ---- dumps ---- */
 
-/* False at the end of the dump or when it failed. */
-static bool take_reply(struct dump *dump, const char *bytes, size_t size)
-{
-    for (const struct nlmsghdr *header = (const struct nlmsghdr *)(const void *)bytes;
-         NLMSG_OK(header, size); header = NLMSG_NEXT(header, size)) {
-        if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) {
-            return false;
-        }
-        if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
-            continue;
-        }
-        if (dump->family == SOCKET_UNIX) {
-            if (header->nlmsg_len >= NLMSG_LENGTH(sizeof(struct unix_diag_msg))) {
-                take_unix_socket(dump, header);
-            }
-        } else if (header->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg))) {
-            take_inet_socket(dump, header);
-        }
-    }
-    return true;
-}
-
-static bool run_dump(int netlink, struct dump *dump, const void *request, size_t size)
-{
-    static _Alignas(struct nlmsghdr) char bytes[SOCKETS_REPLY_BYTES];
-
-    if (send(netlink, request, size, 0) != (ssize_t)size) {
-        return false;
-    }
-    for (uint32_t i = 0; i < SOCKETS_REPLIES_MAX; i++) {
-        ssize_t got = recv(netlink, bytes, sizeof(bytes), 0);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return false;
-        }
-        if (!take_reply(dump, bytes, (size_t)got)) {
-            return true;
-        }
-    }
-    look_limit(dump->look, "more sockets in the network namespace than the doctor reads");
-    return false;
-}
-
-static bool dump_inet(int netlink, struct dump *dump, uint8_t family, uint8_t protocol)
-{
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 body;
-    } request = {
-        .header = { .nlmsg_len = sizeof(request),
-                    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-        .body = { .sdiag_family = family,
-                  .sdiag_protocol = protocol,
-                  .idiag_ext = 1u << (INET_DIAG_INFO - 1) | 1u << (INET_DIAG_SKMEMINFO - 1),
-                  .idiag_states = SOCKETS_ALL_STATES & ~(1u << TCPS_TIME_WAIT) },
-    };
-
-    dump->family = protocol == IPPROTO_TCP ? SOCKET_TCP : SOCKET_UDP;
-    return run_dump(netlink, dump, &request, sizeof(request));
-}
-
-static bool dump_unix(int netlink, struct dump *dump)
-{
-    struct {
-        struct nlmsghdr header;
-        struct unix_diag_req body;
-    } request = {
-        .header = { .nlmsg_len = sizeof(request),
-                    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-        .body = { .sdiag_family = AF_UNIX,
-                  .udiag_states = UINT32_MAX,
-                  .udiag_show = UDIAG_SHOW_RQLEN },
-    };
-
-    dump->family = SOCKET_UNIX;
-    return run_dump(netlink, dump, &request, sizeof(request));
-}
-
 static void mark_servers(struct dump *dump)
 {
     struct look *look = dump->look;
@@ -386,20 +256,52 @@ static void mark_servers(struct dump *dump)
     }
 }
 
-void sockets_look(struct look *look)
+static bool dump_tcp(struct dump *dump)
 {
-    struct dump *dump;
-    int netlink;
+    struct look *look = dump->look;
 
-    if (look->socket_count == 0) {
-        look->can_sockets = true;
-        return;
+    dump->family = SOCKET_TCP;
+    dump->found = 0;
+    look->namespace_count = 0;
+    look->can_sockets = diag_dump_tcp(look, take_inet_socket, dump);
+    if (look->can_sockets) {
+        mark_servers(dump);
+    } else {
+        look_limit(look, "the kernel gave no list of TCP sockets (module tcp_diag?): socket "
+                         "queues and ages were not seen");
     }
-    dump = il_calloc(1, sizeof(*dump));
-    netlink = dump == NULL ? -1 : open_diag_of_target(look);
-    if (netlink < 0) {
-        look_limit(look, "sock_diag could not be asked: socket queues and ages were not seen");
-        il_free(dump);
+    return look->can_sockets;
+}
+
+/* Without UDP or unix sockets only the resolver and wake-up pipes are seen less well. */
+static void dump_others(struct dump *dump, bool is_first)
+{
+    struct look *look = dump->look;
+
+    if (is_first ? dump->found < look->socket_count : look->has_udp) {
+        dump->family = SOCKET_UDP;
+        dump->found = 0;
+        if (!diag_dump_udp(look, take_inet_socket, dump)) {
+            look_limit(look, "the kernel gave no list of UDP sockets (module udp_diag?)");
+        }
+        look->has_udp |= dump->found > 0;
+    }
+    if (is_first || look->has_unix) {
+        dump->family = SOCKET_UNIX;
+        dump->found = 0;
+        if (!diag_dump_unix(look, take_unix_socket, dump)) {
+            look_limit(look, "the kernel gave no list of unix sockets (module unix_diag?)");
+        }
+        look->has_unix |= dump->found > 0;
+    }
+}
+
+static void dump_all(struct look *look, bool is_first)
+{
+    struct dump *dump = il_calloc(1, sizeof(*dump));
+
+    if (dump == NULL) {
+        look_limit(look, "out of memory: socket queues and ages were not seen");
         look->can_sockets = false;
         return;
     }
@@ -407,23 +309,139 @@ void sockets_look(struct look *look)
     for (uint32_t i = 0; i < look->socket_count; i++) {
         look->sockets[i].was_lost = true; /* until the dump finds it again */
     }
-    look->can_sockets = dump_inet(netlink, dump, AF_INET, IPPROTO_TCP);
-    look->can_sockets &= dump_inet(netlink, dump, AF_INET6, IPPROTO_TCP);
-    if (!look->can_sockets) {
-        look_limit(look, "the kernel gave no list of TCP sockets (module tcp_diag?): socket "
-                         "queues and ages were not seen");
+    if (dump_tcp(dump)) {
+        dump_others(dump, is_first);
     }
-    /* Without UDP or unix sockets only the resolver and wake-up pipes are seen less well. */
-    if (!dump_inet(netlink, dump, AF_INET, IPPROTO_UDP) ||
-        !dump_inet(netlink, dump, AF_INET6, IPPROTO_UDP)) {
-        look_limit(look, "the kernel gave no list of UDP sockets (module udp_diag?)");
-    }
-    if (!dump_unix(netlink, dump)) {
-        look_limit(look, "the kernel gave no list of unix sockets (module unix_diag?)");
-    }
-    mark_servers(dump);
-    close(netlink);
     il_free(dump);
+}
+
+/* ---- one by one ---- */
+
+static void take_exact(void *arg, const struct nlmsghdr *header)
+{
+    const struct inet_diag_msg *message = NLMSG_DATA(header);
+    struct look *look = arg;
+    struct socket_numbers numbers;
+    struct seen_socket *socket;
+
+    if (header->nlmsg_seq >= look->socket_count) {
+        return;
+    }
+    socket = &look->sockets[header->nlmsg_seq];
+    if (socket->inode != message->idiag_inode) {
+        return; /* several listen on one address: this is another */
+    }
+    memset(&numbers, 0, sizeof(numbers));
+    take_inet_attributes(header, &numbers);
+    take_queues(message, &numbers);
+    note_numbers(socket, &numbers);
+}
+
+/* Something waits at this socket, or may. What the dump found otherwise stays out of the questions
+ * until the end. */
+static bool is_suspect(const struct seen_socket *socket)
+{
+    const struct socket_numbers *now = &socket->last;
+
+    if (socket->family != SOCKET_TCP || !socket->was_found || socket->was_lost) {
+        return false;
+    }
+    if (now->unread_bytes > 0 || now->end_unread || socket->thread_watch_count > 0) {
+        return true;
+    }
+    if (now->state == TCPS_LISTEN) {
+        return false;
+    }
+    /* Was the last thing a request? See debt_of_peer() for what equal ages mean. */
+    return now->state != TCPS_ESTABLISHED || now->unsent_bytes > 0 ||
+           (now->sent_bytes > 0 &&
+            (now->received_bytes == 0 || now->last_sent_ms < now->last_received_ms ||
+             (now->last_sent_ms == now->last_received_ms &&
+              now->last_ack_ms + 2 < now->last_received_ms)));
+}
+
+/* Its numbers say whether anybody has read from the set, and what lies in it. */
+static bool is_in_undriven_set(const struct look *look, const struct seen_socket *socket)
+{
+    const struct seen_set *set;
+
+    if (socket->family != SOCKET_TCP || socket->set == LOOK_SETS_MAX || !socket->was_found) {
+        return false;
+    }
+    set = &look->sets[socket->set];
+    return set->polled_count == 0 && set->collected_count == 0;
+}
+
+/* UINT32_MAX: a dump is needed. Of several sockets that listen on one address the kernel finds
+ * whichever it likes, so what is concluded from those comes out of a dump. */
+static uint32_t choose(const struct look *look, bool is_last, uint32_t *ret_indices)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < look->socket_count; i++) {
+        const struct seen_socket *socket = &look->sockets[i];
+        bool is_chosen = is_suspect(socket);
+
+        if (is_last && is_chosen && socket->last.state == TCPS_LISTEN) {
+            return UINT32_MAX;
+        }
+        if (is_chosen || (is_last && is_in_undriven_set(look, socket))) {
+            ret_indices[count++] = i;
+        }
+    }
+    return count;
+}
+
+static void ask_one_by_one(struct look *look, const uint32_t *indices, uint32_t count)
+{
+    struct diag_exact sockets[DIAG_EXACT_MAX];
+
+    for (uint32_t done = 0; done < count && look->can_sockets;) {
+        uint32_t part = (uint32_t)il_min_u64(count - done, DIAG_EXACT_MAX);
+
+        for (uint32_t i = 0; i < part; i++) {
+            struct seen_socket *socket = &look->sockets[indices[done + i]];
+
+            sockets[i].number = indices[done + i];
+            sockets[i].family = socket->diag_family;
+            memcpy(&sockets[i].id, socket->diag_id, sizeof(sockets[i].id));
+            socket->was_lost = socket->last.state != TCPS_LISTEN; /* until the answer comes */
+        }
+        if (!diag_ask_exactly(look, sockets, part, take_exact, look)) {
+            look_limit(look, "sock_diag stopped answering: socket queues and ages were not seen");
+            look->can_sockets = false;
+        }
+        done += part;
+    }
+}
+
+void sockets_look(struct look *look, enum sockets_when when)
+{
+    uint32_t *suspects, count;
+
+    if (look->socket_count == 0) {
+        look->can_sockets = true;
+        return;
+    }
+    if (when != SOCKETS_AT_FIRST && !look->can_sockets) {
+        return;
+    }
+    if (look->diag_fd < 0 && (look->diag_fd = diag_open(look)) < 0) {
+        look_limit(look, "sock_diag could not be asked: socket queues and ages were not seen");
+        look->can_sockets = false;
+        return;
+    }
+    suspects = il_calloc(look->socket_count, sizeof(*suspects));
+    count = when == SOCKETS_AT_FIRST || suspects == NULL
+                ? UINT32_MAX
+                : choose(look, when == SOCKETS_AT_LAST, suspects);
+    if (count > look->namespace_count / 2 ||
+        (when == SOCKETS_AT_LAST && look->namespace_count <= SOCKETS_DUMP_CHEAP)) {
+        dump_all(look, when == SOCKETS_AT_FIRST);
+    } else {
+        ask_one_by_one(look, suspects, count);
+    }
+    il_free(suspects);
 }
 
 /* ---- the first unread bytes ---- */

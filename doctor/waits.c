@@ -216,30 +216,30 @@ bool waits_are_same(const struct thread_wait *a, const struct thread_wait *b)
 
 /* ---- which sockets a thread waits on ---- */
 
-static void note_socket(struct look *look, int fd, pid_t tid)
+static void note_socket(struct look *look, int fd, pid_t tid, uint32_t looks)
 {
     uint32_t index = look_socket_of_fd(look, fd);
 
     if (index != UINT32_MAX) {
-        look->sockets[index].thread_watch_count++;
+        look->sockets[index].thread_watch_count += looks;
         look->sockets[index].thread_watcher = tid;
     }
 }
 
 /* A set in the array of a poll() is polled by the thread as well: that is how one loop is put
  * into another. */
-static void note_polled_fd(struct look *look, int fd, pid_t tid)
+static void note_polled_fd(struct look *look, int fd, pid_t tid, uint32_t looks)
 {
     struct seen_fd *seen = look_fd(look, fd);
 
     if (seen != NULL && seen->kind == FD_EVENTFD) {
-        seen->poll_count++;
+        seen->poll_count += looks;
     }
-    sets_note_poller(look, fd, tid);
-    note_socket(look, fd, tid);
+    sets_note_poller(look, fd, tid, looks);
+    note_socket(look, fd, tid, looks);
 }
 
-static void note_poll_array(struct look *look, const struct seen_thread *thread)
+static void note_poll_array(struct look *look, const struct seen_thread *thread, uint32_t looks)
 {
     uint64_t count = il_min_u64(thread->wait.count, LOOK_POLLED_FDS_MAX);
     struct pollfd some[64];
@@ -251,7 +251,7 @@ static void note_poll_array(struct look *look, const struct seen_thread *thread)
 
         for (size_t i = 0; i < got / sizeof(some[0]); i++) {
             if ((some[i].events & (POLLIN | POLLPRI | POLLRDHUP)) != 0) {
-                note_polled_fd(look, some[i].fd, thread->tid);
+                note_polled_fd(look, some[i].fd, thread->tid, looks);
             }
         }
         if (got < part * sizeof(some[0])) {
@@ -261,7 +261,7 @@ static void note_poll_array(struct look *look, const struct seen_thread *thread)
     }
 }
 
-static void note_select_bits(struct look *look, const struct seen_thread *thread)
+static void note_select_bits(struct look *look, const struct seen_thread *thread, uint32_t looks)
 {
     uint64_t count = il_min_u64(thread->wait.count, LOOK_POLLED_FDS_MAX);
     uint64_t words[LOOK_POLLED_FDS_MAX / 64];
@@ -270,7 +270,7 @@ static void note_select_bits(struct look *look, const struct seen_thread *thread
 
     for (uint64_t fd = 0; fd < count && fd / 8 < got; fd++) {
         if ((words[fd / 64] >> (fd % 64) & 1) != 0) {
-            note_polled_fd(look, (int)fd, thread->tid);
+            note_polled_fd(look, (int)fd, thread->tid, looks);
         }
     }
 }
@@ -285,14 +285,14 @@ static bool is_select(long number)
     return number == SYS_pselect6;
 }
 
-void waits_note_sockets(struct look *look, const struct seen_thread *thread)
+void waits_note_sockets(struct look *look, const struct seen_thread *thread, uint32_t looks)
 {
     if (thread->wait.kind == WAIT_FD) {
-        note_socket(look, thread->wait.fd, thread->tid);
+        note_socket(look, thread->wait.fd, thread->tid, looks);
     } else if (thread->wait.kind == WAIT_POLL && is_select(thread->wait.number)) {
-        note_select_bits(look, thread);
+        note_select_bits(look, thread, looks);
     } else if (thread->wait.kind == WAIT_POLL && thread->wait.address != 0) {
-        note_poll_array(look, thread);
+        note_poll_array(look, thread, looks);
     }
 }
 

@@ -15,8 +15,9 @@ void waits_of_wchan(const char *name, struct thread_wait *ret_wait);
 
 bool waits_are_same(const struct thread_wait *a, const struct thread_wait *b);
 
-/* Note on the sockets that `thread` waits on them directly (poll, select, recv...). */
-void waits_note_sockets(struct look *look, const struct seen_thread *thread);
+/* Note on the sockets that `thread` waits on them directly (poll, select, recv...), for `looks`
+ * looks. */
+void waits_note_sockets(struct look *look, const struct seen_thread *thread, uint32_t looks);
 
 /* For threads that wait for a futex: is it a glibc mutex, and who holds it? */
 void waits_read_mutexes(struct look *look);
