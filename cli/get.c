@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define GET_HEADERS_MAX 64
+#define GET_HOSTS_MAX   64
 #define GET_DATA_MAX    (256u << 20) /* bytes of a request's body */
 #define GET_PIECE_SIZE  65536
 
@@ -23,6 +24,7 @@ enum get_option {
     GET_PASS,
     GET_PINS,
     GET_ADDRESS,
+    GET_RESOLVE,
     GET_MAX_TIME,
     GET_HTTP_1_1,
     GET_HTTP_2,
@@ -45,6 +47,7 @@ static const struct option get_options[] = {
     { "pass", required_argument, NULL, GET_PASS },
     { "pinnedpubkey", required_argument, NULL, GET_PINS },
     { "address", required_argument, NULL, GET_ADDRESS },
+    { "resolve", required_argument, NULL, GET_RESOLVE },
     { "max-time", required_argument, NULL, GET_MAX_TIME },
     { "http1.1", no_argument, NULL, GET_HTTP_1_1 },
     { "http2", no_argument, NULL, GET_HTTP_2 },
@@ -72,6 +75,7 @@ static const char get_usage[] =
     "      --http2                HTTP/2 or nothing: end with 3 if the server chooses HTTP/1.1\n"
     "      --http2-prior-knowledge  HTTP/2 from the first byte, without TLS too\n"
     "      --address ADDRESS      connect to this IP address instead of asking for the host\n"
+    "      --resolve HOST:PORT:ADDRESS[,ADDRESS]...  connect to this host there, without asking\n"
     "      --cacert FILE          trust these CAs (PEM) instead of the system's\n"
     "      --cert FILE            the certificate (PEM) to show if the server asks\n"
     "      --key FILE             its key, if it is not in the same file\n"
@@ -95,6 +99,8 @@ struct get {
     size_t data_size;
     const char *output; /* NULL: stdout */
     const char *address;
+    struct il_host_addresses hosts[GET_HOSTS_MAX]; /* of each the host is on the heap */
+    size_t host_count;
     uint64_t max_time_ms; /* 0: the client's */
     struct il_tls_options tls_options;
     char password[GET_PASSWORD_SIZE]; /* of the key; wiped once it was used */
@@ -233,6 +239,35 @@ static bool get_take_header(struct get *get, const char *header)
     return true;
 }
 
+/* HOST:PORT:ADDRESS[,ADDRESS]...; the client checks host and addresses. */
+static bool get_take_host(struct get *get, const char *text)
+{
+    const char *colon = strchr(text, ':');
+    unsigned long port = 0;
+    char *end = NULL, *host;
+
+    if (get->host_count == GET_HOSTS_MAX) {
+        fprintf(stderr, "interloop get: more than %d --resolve\n", GET_HOSTS_MAX);
+        return false;
+    }
+    if (colon != NULL && colon[1] >= '0' && colon[1] <= '9') {
+        port = strtoul(colon + 1, &end, 10);
+    }
+    if (end == NULL || *end != ':' || port == 0 || port > UINT16_MAX) {
+        fprintf(stderr, "interloop get: --resolve is '%s', want HOST:PORT:ADDRESS[,ADDRESS]...\n",
+                text);
+        return false;
+    }
+    host = strndup(text, (size_t)(colon - text));
+    if (host == NULL) {
+        fprintf(stderr, "interloop get: out of memory\n");
+        return false;
+    }
+    get->hosts[get->host_count++] =
+        (struct il_host_addresses){ .host = host, .port = (uint16_t)port, .addresses = end + 1 };
+    return true;
+}
+
 static bool get_take_option(struct get *get, int option)
 {
     switch (option) {
@@ -273,6 +308,8 @@ static bool get_take_option(struct get *get, int option)
     case GET_ADDRESS:
         get->address = optarg;
         return true;
+    case GET_RESOLVE:
+        return get_take_host(get, optarg);
     case GET_MAX_TIME:
         return get_take_time(get, optarg);
     case GET_HTTP_1_1:
@@ -472,9 +509,11 @@ static int get_start(struct get *get)
     options.name = "interloop get";
     options.http_version = get->http_version;
     options.tls = get->tls;
+    options.hosts = get->hosts;
+    options.host_count = get->host_count;
     if (il_client_new(&options, &get->client, &err) != IL_OK) {
         fprintf(stderr, "interloop get: %s\n", err.message);
-        return GET_EXIT_FAILED;
+        return err.code == IL_EINVAL ? GET_EXIT_USAGE : GET_EXIT_FAILED;
     }
     get->show.out = stdout;
     if (get->output != NULL) {
@@ -491,6 +530,14 @@ static int get_start(struct get *get)
     return GET_EXIT_OK;
 }
 
+static void get_free(struct get *get)
+{
+    for (size_t i = 0; i < get->host_count; i++) {
+        free((char *)get->hosts[i].host);
+    }
+    free(get->data);
+}
+
 static int get_end(struct get *get, int status)
 {
     if (get->show.out != NULL && get->show.out != stdout && fclose(get->show.out) != 0) {
@@ -499,7 +546,7 @@ static int get_end(struct get *get, int status)
     }
     get->client = il_client_unref(get->client);
     get->tls = il_tls_unref(get->tls);
-    free(get->data);
+    get_free(get);
     return status;
 }
 
@@ -511,7 +558,7 @@ int get_main(int argc, char **argv)
     if (get_parse(&get, argc, argv)) {
         if (get.is_help) {
             fputs(get_usage, stdout);
-            free(get.data);
+            get_free(&get);
             return GET_EXIT_OK;
         }
         status = get_start(&get);

@@ -70,7 +70,7 @@ static void client_start(const struct il_client_options *options)
 }
 #endif
 
-static void start(enum il_driver driver)
+static inline void start(enum il_driver driver)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
 
@@ -79,7 +79,7 @@ static void start(enum il_driver driver)
     client_start(&options);
 }
 
-static void stop(void)
+static inline void stop(void)
 {
     struct il_client_stats stats;
 
@@ -94,7 +94,7 @@ static void stop(void)
     lab_server_stop(server);
 }
 
-static const char *url(const char *path)
+static inline const char *url(const char *path)
 {
     static _Thread_local char text[256];
 
@@ -102,7 +102,7 @@ static const char *url(const char *path)
     return text;
 }
 
-static void check_get(const char *path, int status, const char *body)
+static inline void check_get(const char *path, int status, const char *body)
 {
     struct il_response *response;
 
@@ -114,7 +114,7 @@ static void check_get(const char *path, int status, const char *body)
     il_response_free(response);
 }
 
-static enum il_code get_code(const char *path)
+static inline enum il_code get_code(const char *path)
 {
     struct il_response *response;
     enum il_code code = il_get(client, url(path), &response, &err);

@@ -143,6 +143,9 @@ def exit_status_says_what_happened():
                 (["-H", "nothing", server.url], 2, "has no ':'"),
                 (["--max-time", "x", server.url], 2, "want seconds"),
                 (["--address", "localhost", server.url], 2, "not an IPv4 or IPv6 address"),
+                (["--resolve", "a.test:80", server.url], 2, "want HOST:PORT:ADDRESS"),
+                (["--resolve", "a.test:0:127.0.0.1", server.url], 2, "want HOST:PORT:ADDRESS"),
+                (["--resolve", "a.test:80:b.test", server.url], 2, '"b.test" is not an IPv4 or IPv6 address'),
                 (["ftp://localhost/"], 2, "IL_EURL"),
                 (["--cacert", "/nonexistent", "https://localhost/"], 3, "No such file"),
                 (["--max-time", "0.2", server.url + "never"], 3, "IL_ETIMEDOUT, phase first-byte"),
@@ -151,6 +154,19 @@ def exit_status_says_what_happened():
             out = get(*arguments)
             yield from want(f"exit status of {arguments}", out.returncode, status)
             yield from want_part(f"stderr of {arguments}", out.stderr, re.escape(words))
+
+
+@check
+def host_is_found_where_resolve_says():
+    with Serve() as server:
+        port = re.search(r":(\d+)/", server.url).group(1)
+        there = [f"http://{host}:{port}/id/" for host in ("one.test", "two.test")]
+        both = get("--resolve", f"one.test:{port}:127.0.0.1", "--resolve", f"two.test:{port}:[::1],127.0.0.1",
+                   there[0] + "1", there[1] + "2")
+        elsewhere = get("--resolve", f"one.test:{port}:127.0.0.2", there[0] + "1")
+    yield from want("stdout", both.stdout, "12")
+    yield from want("exit status", (both.returncode, elsewhere.returncode), (0, 3))
+    yield from want_part("stderr", elsewhere.stderr, "IL_ECONNECT, phase connect: .*127.0.0.2")
 
 
 @check

@@ -651,6 +651,18 @@ TEST(http_request_does_not_use_an_https_connection)
     CHECK(identity_equals(&http, &https));
 }
 
+/* The final dot alone: where a name is asked for, it may lead to another host. */
+TEST(host_with_a_final_dot_has_another_identity_where_it_is_asked_for)
+{
+    struct pool_identity relative = { .scheme = URL_HTTP, .host = "a", .port = 80 };
+    struct pool_identity absolute = relative;
+
+    CHECK(identity_equals(&relative, &absolute));
+    absolute.is_absolute = true;
+    CHECK(!identity_equals(&relative, &absolute));
+    CHECK(identity_hash(&relative) != identity_hash(&absolute));
+}
+
 /* ---- the end of a stream ---- */
 
 TEST(body_that_ends_with_the_connection_wants_close_notify_and_others_do_not)

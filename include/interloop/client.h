@@ -56,6 +56,14 @@ enum il_http_version {
     IL_HTTP_2_PRIOR_KNOWLEDGE = 2,
 };
 
+/* Where a host is to be found, whatever DNS and /etc/hosts say. */
+struct il_host_addresses {
+    const char *host;      /* a name; case and a final dot make no difference */
+    uint16_t port;         /* of the URL; 0: every port that has no entry of its own */
+    const char *addresses; /* "192.0.2.1", or several, tried in this order as far as families allow:
+                            * "2001:db8::1,192.0.2.1" */
+};
+
 struct il_client_options {
     size_t size;      /* set by IL_CLIENT_OPTIONS_INIT; lets later versions add fields */
     const char *name; /* shown in reports; copied; NULL means "client" */
@@ -89,6 +97,11 @@ struct il_client_options {
     /* For https. NULL: il_tls_new(NULL), made when the first https request needs it. The client
      * takes a reference of its own. */
     struct il_tls *tls;
+
+    /* Addresses that are not asked for: connections to these hosts go there, while Host header and
+     * certificate stay the URL's. At most 256 hosts with 16 addresses each; copied. NULL: none. */
+    const struct il_host_addresses *hosts;
+    size_t host_count;
 };
 
 #define IL_CLIENT_OPTIONS_INIT                                                                     \
@@ -151,9 +164,9 @@ IL_API IL_MUST_USE enum il_code il_request_add_header(struct il_request *request
 IL_API enum il_code il_request_set_tls(struct il_request *request, struct il_tls *tls);
 
 /* Connect to `address` (an IPv4 or IPv6 literal, without a port; copied; NULL: no more) instead of
- * asking for the URL's host. What is sent, and what a certificate is checked against, stays the
- * URL's host. Connections are shared only with requests to the same address. IL_EINVAL: it is no
- * address. Thread: one at a time. Since 0.1. */
+ * asking for the URL's host, and whatever the client's options say of it. What is sent, and what a
+ * certificate is checked against, stays the URL's host. Connections are shared only with requests
+ * to the same address. IL_EINVAL: it is no address. Thread: one at a time. Since 0.1. */
 IL_API IL_MUST_USE enum il_code il_request_set_address(struct il_request *request,
                                                        const char *address, struct il_error *err);
 

@@ -353,13 +353,38 @@ static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
 
 /* ---- getting a connection ---- */
 
+/* The addresses that the client's options give for the URL's host; NULL: none. What the request
+ * itself says comes before them. */
+static const struct host_entry *call_find_host(const struct il_call *call)
+{
+    const struct url *url = &call->request->url;
+
+    return call->request->address == NULL
+               ? host_table_find(&call->client->hosts, url->host, url->port)
+               : NULL;
+}
+
+/* Is the URL's host to be asked for as it is, without a search list? Its name ends with a dot. */
+static bool call_is_absolute(const struct il_call *call)
+{
+    const struct url *url = &call->request->url;
+
+    return url->has_trailing_dot && !url->is_ipv4_literal && call->request->address == NULL &&
+           call_find_host(call) == NULL;
+}
+
 static void call_dial(struct il_call *call, struct pool_origin *place)
 {
     const struct il_request *request = call->request;
+    const struct host_entry *entry = call_find_host(call);
     const struct url *url = &request->url;
     struct opening_target target = {
-        .address = request->address != NULL ? request->address : url->host,
-        .port = url->port,
+        .dial = { .host = request->address != NULL ? request->address : url->host,
+                  .port = url->port,
+                  .is_absolute = call_is_absolute(call),
+                  .cache = call->client->cache,
+                  .addresses = entry != NULL ? entry->addresses : NULL,
+                  .address_count = entry != NULL ? entry->count : 0 },
         .tls = call->tls,
         .peer = { .host = url->host,
                   .port = url->port,
@@ -404,12 +429,14 @@ static enum il_code call_identify(struct il_call *call, struct pool_identity *id
                                   struct il_error *err)
 {
     const struct il_request *request = call->request;
+    const struct host_entry *entry = call_find_host(call);
     enum il_code code = IL_OK;
 
     *identity = (struct pool_identity){ .scheme = request->url.scheme,
                                         .port = request->url.port,
                                         .host = request->url.host,
-                                        .address = request->address };
+                                        .is_absolute = call_is_absolute(call),
+                                        .address = entry != NULL ? entry->text : request->address };
     if (request->url.scheme == URL_HTTPS) {
         call->tls = request->tls;
         if (call->tls == NULL) {

@@ -46,50 +46,6 @@ SHOWN_DEFINE(
 
 /* ---- settings ---- */
 
-static const struct il_client_options options_default = {
-    .name = "client",
-    .idle_max = 1024,
-    .idle_per_host_max = 64,
-    .waiters_max = 100000,
-    .idle_timeout_ms = 30000,
-    .pool_wait_timeout_ms = 30000,
-    .resolve_timeout_ms = 10000,
-    .connect_timeout_ms = 10000,
-    .tls_timeout_ms = 10000,
-    .write_timeout_ms = 30000,
-    .first_byte_timeout_ms = 60000,
-    .read_timeout_ms = 30000,
-    .total_timeout_ms = 300000,
-    .body_size_max = 64 * 1024 * 1024,
-    .header_size_max = 300 * 1024,
-};
-
-static void options_complete(struct il_client_options *options)
-{
-#define DEFAULT(field)                                                                             \
-    do {                                                                                           \
-        if (options->field == 0) {                                                                 \
-            options->field = options_default.field;                                                \
-        }                                                                                          \
-    } while (0)
-    DEFAULT(name);
-    DEFAULT(idle_max);
-    DEFAULT(idle_per_host_max);
-    DEFAULT(waiters_max);
-    DEFAULT(idle_timeout_ms);
-    DEFAULT(pool_wait_timeout_ms);
-    DEFAULT(resolve_timeout_ms);
-    DEFAULT(connect_timeout_ms);
-    DEFAULT(tls_timeout_ms);
-    DEFAULT(write_timeout_ms);
-    DEFAULT(first_byte_timeout_ms);
-    DEFAULT(read_timeout_ms);
-    DEFAULT(total_timeout_ms);
-    DEFAULT(body_size_max);
-    DEFAULT(header_size_max);
-#undef DEFAULT
-}
-
 static void client_set_timeouts(struct il_client *client, const struct il_client_options *options)
 {
     for (unsigned phase = 0; phase < CLIENT_PHASE_COUNT; phase++) {
@@ -105,11 +61,39 @@ static void client_set_timeouts(struct il_client *client, const struct il_client
     client->timeout_ms[IL_PHASE_TOTAL] = options->total_timeout_ms;
 }
 
+/* Whatever has been made is freed by client_free_names. */
+static enum il_code client_make_names(struct il_client *client,
+                                      const struct il_client_options *options, struct il_error *err)
+{
+    enum il_code code = IL_OK;
+
+    host_table_init(&client->hosts);
+    for (size_t i = 0; options->hosts != NULL && i < options->host_count && code == IL_OK; i++) {
+        const struct il_host_addresses *host = &options->hosts[i];
+
+        code = host_table_add(&client->hosts, host->host, host->port, host->addresses, err);
+    }
+    if (code != IL_OK) {
+        return code;
+    }
+    client->cache = resolve_cache_new();
+    return client->cache != NULL
+               ? IL_OK
+               : il_fail(err, IL_ENOMEM, "no memory for client '%s'", options->name);
+}
+
+static void client_free_names(struct il_client *client)
+{
+    host_table_deinit(&client->hosts);
+    resolve_cache_free(client->cache);
+}
+
 enum il_code il_client_new(const struct il_client_options *given, struct il_client **ret_client,
                            struct il_error *err)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
     struct il_client *client;
+    enum il_code code;
 
     if (ret_client == NULL) {
         return il_fail(err, IL_EINVAL, "il_client_new: ret_client is NULL");
@@ -120,18 +104,20 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
                        given->size, sizeof(options));
     }
     options = given != NULL ? *given : options;
-    options_complete(&options);
-    if (options.driver != IL_DRIVER_CALLER && options.driver != IL_DRIVER_BOUND) {
-        return il_fail(err, IL_EINVAL, "il_client_options: unknown driver %d", (int)options.driver);
-    }
-    if (options.http_version != IL_HTTP_AUTO && options.http_version != IL_HTTP_1_1 &&
-        options.http_version != IL_HTTP_2_PRIOR_KNOWLEDGE) {
-        return il_fail(err, IL_EINVAL, "il_client_options: unknown http_version %d",
-                       (int)options.http_version);
+    client_options_complete(&options);
+    code = client_options_check(&options, err);
+    if (code != IL_OK) {
+        return code;
     }
     client = il_calloc(1, sizeof(*client));
     if (client == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for client '%s'", options.name);
+    }
+    code = client_make_names(client, &options, err);
+    if (code != IL_OK) {
+        client_free_names(client);
+        il_free(client);
+        return code;
     }
     (void)snprintf(client->name, sizeof(client->name), "%s", options.name); /* cut on purpose */
     client->driver = options.driver;
@@ -198,6 +184,7 @@ void client_memory_unref(struct il_client *client)
         sys_mutex_unlock(&registry_mutex);
         pool_deinit(&client->pool);
         (void)il_tls_unref(atomic_load(&client->tls));
+        client_free_names(client);
         il_free(client);
     }
 }

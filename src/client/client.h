@@ -26,12 +26,29 @@ struct il_client {
     uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* IL_NO_LIMIT for phases without a limit */
     uint64_t body_size_max;
     struct h1_response_limits parser_limits;
+    struct host_table hosts;      /* whose addresses are given; does not change */
+    struct resolve_cache *cache;  /* what DNS has said, to any loop */
     _Atomic(struct il_tls *) tls; /* a reference; NULL until https is wanted. See client_tls */
     struct pool pool;
     _Atomic uint32_t user_count;
     _Atomic uint32_t memory_count;
     struct il_list registry_link; /* guarded by the registry's mutex, see client_for_each */
 };
+
+/* ---- options.c ---- */
+
+/* Put the defaults where nothing is said. */
+void client_options_complete(struct il_client_options *options);
+
+/* IL_EINVAL: what is out of range. */
+enum il_code client_options_check(const struct il_client_options *options, struct il_error *err);
+
+/* A copy to keep, without the name: it borrows nothing of `from`. IL_EINVAL, IL_ENOMEM. */
+enum il_code client_options_copy(const struct il_client_options *from,
+                                 struct il_client_options *ret_options, struct il_error *err);
+void client_options_deinit(struct il_client_options *options); /* of such a copy */
+
+/* ---- client.c ---- */
 
 struct il_client *client_memory_ref(struct il_client *client);
 void client_memory_unref(struct il_client *client);

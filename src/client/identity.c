@@ -16,7 +16,7 @@ uint32_t identity_hash(const struct pool_identity *identity)
 {
     uint32_t hash = FNV_OFFSET ^ identity->port ^ (uint32_t)identity->scheme << 16; /* FNV-1a */
 
-    hash = hash_text(hash, identity->host);
+    hash = hash_text(hash ^ (uint32_t)identity->is_absolute << 24, identity->host);
     if (identity->address != NULL) {
         hash = hash_text(hash * FNV_PRIME, identity->address);
     }
@@ -41,8 +41,9 @@ static bool digests_equal(const uint8_t *a, const uint8_t *b)
 
 bool identity_equals(const struct pool_identity *a, const struct pool_identity *b)
 {
-    return a->scheme == b->scheme && a->port == b->port && strcmp(a->host, b->host) == 0 &&
-           texts_equal(a->address, b->address) && digests_equal(a->tls, b->tls);
+    return a->scheme == b->scheme && a->port == b->port && a->is_absolute == b->is_absolute &&
+           strcmp(a->host, b->host) == 0 && texts_equal(a->address, b->address) &&
+           digests_equal(a->tls, b->tls);
 }
 
 size_t identity_size(const struct pool_identity *from)

@@ -16,7 +16,8 @@ struct pool_identity {
     enum url_scheme scheme;
     uint16_t port;
     const char *host;    /* lower case, without a final dot */
-    const char *address; /* dialed instead of the host; NULL: the host itself */
+    bool is_absolute;    /* asked for with its final dot: no search list, perhaps another host */
+    const char *address; /* dialed instead of the host, one or several; NULL: the host itself */
     const uint8_t *tls;  /* TLS_IDENTITY_SIZE bytes: all TLS settings; NULL with http */
 };
 

@@ -20,6 +20,7 @@
 #include "net/reason.h"
 
 #define DIAL_ATTEMPTS_MAX        16 /* addresses tried in one dial; each may hold a socket */
+#define DIAL_NAME_SIZE           (RESOLVE_NAME_MAX + 2)           /* with a final dot and the NUL */
 #define DIAL_ATTEMPT_DELAY_NS    (250 * (uint64_t)LOOP_NS_PER_MS) /* RFC 8305, section 8 */
 #define DIAL_RESOLUTION_DELAY_NS (50 * (uint64_t)LOOP_NS_PER_MS)  /* RFC 8305, section 8 */
 
@@ -56,6 +57,7 @@ struct dial_state {
     struct il_loop *loop;
     const char *host;
     uint16_t port;
+    bool is_absolute;
     enum dial_step step;
     struct loop_guest guest;
     struct job job;
@@ -313,10 +315,11 @@ static bool supply_add(struct supply *supply, const struct net_address *address)
 }
 
 /* False: no memory. */
-static bool add_addresses(struct dial_state *state, const struct resolve_answer *answer)
+static bool add_addresses(struct dial_state *state, const struct net_address *addresses,
+                          size_t count)
 {
-    for (size_t i = 0; i < answer->count; i++) {
-        struct net_address address = answer->addresses[i];
+    for (size_t i = 0; i < count; i++) {
+        struct net_address address = addresses[i];
         bool is_v6 = net_address_family(&address) == AF_INET6;
 
         if (is_v6) {
@@ -331,13 +334,18 @@ static bool add_addresses(struct dial_state *state, const struct resolve_answer 
     return true;
 }
 
+static enum il_code fail_no_room(const char *host, struct il_error *err)
+{
+    return il_fail(err, IL_ENOMEM, "no memory for the addresses of %.80s", host);
+}
+
 static void dial_on_answer(struct resolve *resolve, const struct resolve_answer *answer)
 {
     struct dial_state *state = il_container_of(resolve, struct dial_state, resolve);
 
     state->is_answer_last = answer->is_last;
-    if (!add_addresses(state, answer)) {
-        (void)il_fail(&state->err, IL_ENOMEM, "no memory for the addresses of %.80s", state->host);
+    if (!add_addresses(state, answer->addresses, answer->count)) {
+        (void)fail_no_room(state->host, &state->err);
         dial_finish(state);
         return;
     }
@@ -460,6 +468,23 @@ static void dial_say_phase(struct dial_state *state, enum il_phase phase)
     }
 }
 
+/* The name as the resolver takes it, in `name`, of DIAL_NAME_SIZE bytes, or as it was given. */
+static const char *dial_name(const struct dial_state *state, char *name)
+{
+    if (!state->is_absolute || strlen(state->host) + 2 > DIAL_NAME_SIZE) {
+        return state->host;
+    }
+    (void)snprintf(name, DIAL_NAME_SIZE, "%s.", state->host);
+    return name;
+}
+
+static void dial_forget(const struct dial_state *state)
+{
+    char name[DIAL_NAME_SIZE];
+
+    resolve_forget(state->resolve.cache, dial_name(state, name));
+}
+
 /* Start what is due; find out when there is nothing left to wait for. */
 static void dial_connect_some(struct dial_state *state)
 {
@@ -476,7 +501,7 @@ static void dial_connect_some(struct dial_state *state)
     if (state->step == DIAL_CONNECTING && state->open_count == 0 && is_out) {
         if (!state->is_starved) {
             fail_connect(state);
-            resolve_forget(state->loop, state->host); /* it may have moved */
+            dial_forget(state); /* it may have moved */
         }
         dial_finish(state);
     }
@@ -498,6 +523,9 @@ static void dial_advance(struct dial_state *state)
     if (state->step == DIAL_STARTING) {
         state->step = DIAL_RESOLVING;
         dial_say_phase(state, IL_PHASE_RESOLVE);
+        if (state->dial != NULL && state->is_due) { /* the addresses were given */
+            dial_push(state);
+        }
     } else if (state->step == DIAL_RESOLVING && state->is_due) {
         state->step = DIAL_CONNECTING;
         dial_say_phase(state, IL_PHASE_CONNECT);
@@ -545,6 +573,36 @@ static void dial_on_loop_end(struct loop_guest *guest)
 
 /* ---- the interface ---- */
 
+static enum il_code target_check(const struct dial_target *target, struct il_error *err)
+{
+    if (target->host == NULL || target->host[0] == '\0') {
+        return il_fail(err, IL_EINVAL, "no host to connect to");
+    }
+    if (target->port == 0) {
+        return il_fail(err, IL_EINVAL, "port 0 of host '%.80s': no server can be there",
+                       target->host);
+    }
+    return IL_OK;
+}
+
+/* Where the addresses come from: they were given, or the resolver is asked. */
+static enum il_code dial_begin(struct dial_state *state, const struct dial_target *target,
+                               struct il_error *err)
+{
+    char name[DIAL_NAME_SIZE];
+
+    if (target->address_count == 0) {
+        return resolve_start(&state->resolve, state->loop, dial_name(state, name), err);
+    }
+    il_assert(target->address_count <= RESOLVE_FAMILY_MAX);
+    state->is_answer_last = true;
+    state->is_due = true;
+    if (!add_addresses(state, target->addresses, target->address_count)) {
+        return fail_no_room(state->host, err);
+    }
+    return IL_OK;
+}
+
 enum il_code dial_start(struct dial *dial, struct il_loop *loop, const struct dial_target *target,
                         struct il_error *err)
 {
@@ -554,12 +612,9 @@ enum il_code dial_start(struct dial *dial, struct il_loop *loop, const struct di
     il_assert_on_loop(loop);
     il_assert(dial->state == NULL);
     il_assert(dial->on_done != NULL);
-    if (target->host == NULL || target->host[0] == '\0') {
-        return il_fail(err, IL_EINVAL, "no host to connect to");
-    }
-    if (target->port == 0) {
-        return il_fail(err, IL_EINVAL, "port 0 of host '%.80s': no server can be there",
-                       target->host);
+    code = target_check(target, err);
+    if (code != IL_OK) {
+        return code;
     }
     state = il_calloc(1, sizeof(*state));
     if (state == NULL) {
@@ -570,13 +625,15 @@ enum il_code dial_start(struct dial *dial, struct il_loop *loop, const struct di
     state->loop = loop;
     state->host = target->host;
     state->port = target->port;
+    state->is_absolute = target->is_absolute;
+    state->resolve.cache = target->cache;
     state->fd = -1;
     state->job.run = dial_run;
     state->resolve.on_answer = dial_on_answer;
     state->guest.on_loop_end = dial_on_loop_end;
     timer_init(&state->timer, dial_on_timer);
     dial_push(state); /* before the resolver pushes anything: phases come in order */
-    code = resolve_start(&state->resolve, loop, target->host, err);
+    code = dial_begin(state, target, err);
     if (code != IL_OK) {
         state->dial = NULL; /* the job frees it */
         return code;

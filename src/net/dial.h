@@ -12,6 +12,12 @@
 struct dial_target {
     const char *host; /* name or address literal (IPv6 without brackets); borrowed until the end */
     uint16_t port;
+    bool is_absolute;            /* the name ends with a dot: no search list */
+    struct resolve_cache *cache; /* borrowed until the end; NULL: none */
+    /* Connect to these, in this order, and ask nobody; borrowed until dial_start returns. 0: ask.
+     */
+    const struct net_address *addresses; /* port 0 */
+    size_t address_count;                /* at most RESOLVE_FAMILY_MAX */
 };
 
 struct dial {

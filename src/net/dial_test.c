@@ -8,6 +8,8 @@
 
 /* ---- a dial that counts ---- */
 
+static struct resolve_cache *cache; /* from fixture_open to fixture_close */
+
 struct caller {
     struct dial dial;
     struct dial_target target;
@@ -57,17 +59,23 @@ static void caller_on_done(struct dial *dial, int fd, const struct il_error *err
     }
 }
 
+static void caller_prepare(struct caller *caller, struct il_loop *loop, const char *host,
+                           uint16_t port)
+{
+    *caller = (struct caller){
+        .dial = { .on_phase = caller_on_phase, .on_done = caller_on_done },
+        .target = { .host = host, .port = port, .cache = cache },
+        .loop = loop,
+        .fd = -1,
+    };
+}
+
 static void caller_start(struct caller *caller, struct il_loop *loop, const char *host,
                          uint16_t port)
 {
     struct il_error err;
 
-    *caller = (struct caller){
-        .dial = { .on_phase = caller_on_phase, .on_done = caller_on_done },
-        .target = { .host = host, .port = port },
-        .loop = loop,
-        .fd = -1,
-    };
+    caller_prepare(caller, loop, host, port);
     CHECK_OK(dial_start(&caller->dial, loop, &caller->target, &err));
     CHECK_EQ(caller->done_count, 0);
     CHECK_EQ(caller->phase_count, 0);
@@ -128,6 +136,7 @@ static const struct server_rule RULES[] = {
     { .name = "late.test",
       .manners = { SERVER_HOLDS, SERVER_ANSWERS },
       .addresses = { "::1", "127.0.0.1" } },
+    { .name = "box.corp.test", .addresses = { NULL, "127.0.0.1" } },
     { .name = "many.test", .many = 40 },
     { .name = "silent.test", .manners = { SERVER_IS_SILENT, SERVER_IS_SILENT } },
 };
@@ -139,6 +148,7 @@ static void fixture_open(struct fixture *fixture)
     dns_server_open(&fixture->server, fixture->loop, RULES, il_array_count(RULES));
     fixture->listener = listen_for_test("127.0.0.1", 0, 1000);
     fixture->port = port_of_socket(fixture->listener);
+    cache = resolve_cache_new();
 }
 
 static void fixture_close(struct fixture *fixture)
@@ -146,6 +156,7 @@ static void fixture_close(struct fixture *fixture)
     close(fixture->listener);
     dns_server_close(&fixture->server);
     loop_close_for_test(fixture->loop);
+    resolve_cache_free(cache);
     check_nothing_is_left_since(&fixture->before);
 }
 
@@ -205,7 +216,11 @@ TEST(dial_of_a_name_resolves_it_first)
 TEST(what_cannot_be_dialed_is_refused_at_once)
 {
     static const struct dial_target targets[] = {
-        { NULL, 80 }, { "", 80 }, { "127.0.0.1", 0 }, { "a b", 80 }, { "fe80::1%lo", 80 },
+        { .host = NULL, .port = 80 },
+        { .host = "", .port = 80 },
+        { .host = "127.0.0.1" },
+        { .host = "a b", .port = 80 },
+        { .host = "fe80::1%lo", .port = 80 },
     };
     struct fixture fixture;
     struct dial dial = { .on_done = caller_on_done };
@@ -638,6 +653,81 @@ TEST(dial_may_be_started_again_in_its_callback)
     loop_turn_until_count(fixture.loop, &caller.done_count, 3);
     CHECK_STR(caller_peer(&caller), "127.0.0.1");
     fixture_close(&fixture);
+}
+
+/* ---- addresses that are given ---- */
+
+TEST(given_addresses_are_raced_and_nobody_is_asked)
+{
+    struct net_address addresses[3];
+    struct fixture fixture;
+    struct caller caller;
+    struct il_error err;
+
+    fixture_open(&fixture);
+    CHECK(net_address_parse("127.0.0.2", &addresses[0])); /* nobody listens there */
+    CHECK(net_address_parse("127.0.0.1", &addresses[1]));
+    CHECK(net_address_parse("::1", &addresses[2])); /* nor there */
+    caller_prepare(&caller, fixture.loop, "silent.test", fixture.port);
+    caller.target.addresses = addresses;
+    caller.target.address_count = il_array_count(addresses);
+    CHECK_OK(dial_start(&caller.dial, fixture.loop, &caller.target, &err));
+    check_describes(&caller, "resolving silent.test");
+    caller_finish(&caller);
+    CHECK_EQ(caller.phase_count, 2);
+    CHECK_STR(caller_peer(&caller), "127.0.0.1");
+    CHECK_EQ(fixture.server.question_counts[DNS_A], 0);
+    fixture_close(&fixture);
+}
+
+TEST(given_addresses_that_all_fail_are_named)
+{
+    struct net_address addresses[RESOLVE_FAMILY_MAX];
+    struct fixture fixture;
+    struct caller caller;
+    struct il_error err;
+    uint16_t port;
+    int closed = closed_port_open(&port);
+
+    fixture_open(&fixture);
+    for (size_t i = 0; i < il_array_count(addresses); i++) {
+        CHECK(net_address_parse("127.0.0.1", &addresses[i]));
+    }
+    caller_prepare(&caller, fixture.loop, "here.test", port);
+    caller.target.addresses = addresses;
+    caller.target.address_count = il_array_count(addresses);
+    CHECK_OK(dial_start(&caller.dial, fixture.loop, &caller.target, &err));
+    caller_finish(&caller);
+    CHECK_EQ(caller.err.code, IL_ECONNECT);
+    CHECK_CONTAINS(caller.err.message, "here.test");
+    CHECK_CONTAINS(caller.err.message, "refused (127.0.0.1, 127.0.0.1");
+    fixture_close(&fixture);
+    close(closed);
+}
+
+/* "box" is box.corp.test by the search list, and "box." is itself. */
+TEST(name_with_a_final_dot_is_dialed_without_the_search_list)
+{
+    struct fixture fixture;
+    struct caller caller;
+    struct il_error err;
+
+    for (int is_absolute = 0; is_absolute < 2; is_absolute++) {
+        fixture_open(&fixture);
+        fixture.server.settings.search = "corp.test";
+        caller_prepare(&caller, fixture.loop, "box", fixture.port);
+        caller.target.is_absolute = is_absolute;
+        CHECK_OK(dial_start(&caller.dial, fixture.loop, &caller.target, &err));
+        caller_finish(&caller);
+        CHECK_EQ(caller.connected_count, !is_absolute);
+        if (is_absolute) {
+            CHECK_EQ(caller.err.code, IL_ERESOLVE);
+            CHECK_EQ(fixture.server.question_counts[DNS_A], 1);
+        } else {
+            CHECK_STR(caller_peer(&caller), "127.0.0.1");
+        }
+        fixture_close(&fixture);
+    }
 }
 
 /* ---- many, and the end of the loop ---- */

@@ -2,6 +2,7 @@
 #ifndef IL_NET_H
 #define IL_NET_H
 
+#include "net/host_table.h"
 #include "net/open.h"
 #include "net/stream.h"
 #include "net/tls.h"

@@ -80,7 +80,7 @@ static void handshake_on_loop_end(struct loop_guest *guest)
     struct il_error error;
 
     il_fail(&error, IL_ESHUTDOWN, "the loop ended during the TLS handshake with %.80s port %u",
-            handshake->opening->target.peer.host, handshake->opening->target.port);
+            handshake->opening->target.peer.host, handshake->opening->target.dial.port);
     handshake_fail(handshake, &error);
 }
 
@@ -156,15 +156,13 @@ static void opening_on_dialed(struct dial *dial, int fd, const struct il_error *
 enum il_code opening_start(struct opening *opening, struct il_loop *loop,
                            const struct opening_target *target, struct il_error *err)
 {
-    struct dial_target dial_target = { .host = target->address, .port = target->port };
-
     il_assert(opening->on_done != NULL);
     il_assert(opening->handshake == NULL);
     opening->dial.on_phase = opening_on_dial_phase;
     opening->dial.on_done = opening_on_dialed;
     opening->loop = loop;
     opening->target = *target;
-    return dial_start(&opening->dial, loop, &dial_target, err);
+    return dial_start(&opening->dial, loop, &target->dial, err);
 }
 
 void opening_cancel(struct opening *opening)
@@ -181,7 +179,7 @@ void opening_describe(const struct opening *opening, char *text, size_t size)
 {
     if (opening->handshake != NULL) {
         (void)snprintf(text, size, "the TLS handshake with %.80s:%u", opening->target.peer.host,
-                       opening->target.port);
+                       opening->target.dial.port);
     } else {
         dial_describe(&opening->dial, text, size);
     }

@@ -9,8 +9,7 @@
 #include "net/tls.h"
 
 struct opening_target {
-    const char *address; /* to be dialed: a name or an address literal; borrowed until the end */
-    uint16_t port;
+    struct dial_target dial;
     struct il_tls *tls;   /* NULL: plain. Borrowed until the end */
     struct tls_peer peer; /* with tls: who must be there; its strings are borrowed until the end */
 };

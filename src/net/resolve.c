@@ -3,10 +3,12 @@
  *   lookup ---> question ---> dns        lookup: what one caller waits for
  *   lookup -------^   |                  question: one name; lookups of the same name that start
  *                     +----> resolver      within a second of each other share it
- *                                        resolver: one per loop: the questions, a cache, a dns
+ *                                        resolver: one per loop: the questions, and a dns
  *
  * No question is shared between loops, and none has a leader: cancelling a lookup takes away
- * nothing but itself. The last lookup to leave a question ends it.
+ * nothing but itself. The last lookup to leave a question ends it. What several loops share is
+ * answers, in the cache of their client: so of one name each loop asks at most once at a time, and
+ * none waits for another that may have stopped running.
  *
  * Owns: all of these. A lookup goes when it has been answered or cancelled; if its job is queued
  *   then, the job frees it. The resolver is a guest of its loop and ends with it: lookups that are
@@ -33,7 +35,6 @@ struct resolver {
     struct dns *dns; /* for new questions; NULL while there are no questions */
     struct il_list questions;
     size_t question_count;
-    struct resolve_cache cache;
 };
 
 struct question {
@@ -58,6 +59,7 @@ struct question {
 struct resolve_state {
     struct resolve *resolve; /* NULL once answered or cancelled */
     struct il_loop *loop;
+    struct resolve_cache *cache;
     struct il_list link; /* question->lookups */
     struct question *question;
     bool is_told[DNS_TYPE_COUNT]; /* the caller has this family's addresses */
@@ -247,6 +249,30 @@ static bool question_is_settled(const struct question *question)
     return true;
 }
 
+/* Does it hold for a while that there is no address? DNS has said so, as if it knew. */
+static bool is_known_absence(enum dns_result result)
+{
+    return result == DNS_NO_NAME || result == DNS_NO_ADDRESS;
+}
+
+/* Put what is known into the caches of all who asked. */
+static void question_remember(const struct question *question, uint64_t now_ns, uint64_t ttl_ms)
+{
+    struct resolve_cached known = { .err = question->err };
+    struct resolve_cache *before = NULL;
+
+    memcpy(known.found, question->found, sizeof(known.found));
+    il_list_for_each(&question->lookups, node)
+    {
+        const struct resolve_state *state = il_container_of(node, struct resolve_state, link);
+
+        if (state->cache != NULL && state->cache != before) {
+            before = state->cache;
+            resolve_cache_put(before, question->name, now_ns, ttl_ms, &known);
+        }
+    }
+}
+
 static void question_on_answered(struct dns_ask *ask)
 {
     struct question *question = ask->owner;
@@ -271,12 +297,14 @@ static void question_on_answered(struct dns_ask *ask)
     }
     if (question_address_count(question) > 0) {
         if (question_is_settled(question)) {
-            resolve_cache_put(&resolver->cache, question->name, now_ns, question->ttl_s,
-                              question->found);
+            question_remember(question, now_ns, (uint64_t)question->ttl_s * 1000);
         }
         question_complete(question);
     } else if (is_hopeless(question->worst) || !question_ask_next(question)) {
         question_fail(question, now_ns);
+        if (is_known_absence(question->worst)) {
+            question_remember(question, now_ns, RESOLVE_CACHE_FAILURE_MS);
+        }
         question_complete(question);
     }
 }
@@ -297,7 +325,6 @@ static void resolver_on_loop_end(struct loop_guest *guest)
     }
     il_assert(resolver->question_count == 0);
     il_assert(resolver->dns == NULL);
-    resolve_cache_deinit(&resolver->cache);
     resolver->loop->held.resolver = NULL;
     il_free(resolver);
 }
@@ -316,7 +343,6 @@ static struct resolver *resolver_get(struct il_loop *loop)
     }
     resolver->loop = loop;
     il_list_init(&resolver->questions);
-    resolve_cache_init(&resolver->cache);
     resolver->guest.on_loop_end = resolver_on_loop_end;
     il_list_init(&resolver->guest.link);
     loop_guest_add(loop, &resolver->guest);
@@ -488,15 +514,19 @@ static void question_answer_at_once(struct question *question, enum host_kind ki
 }
 
 /* A new question about a name: from the cache, or being asked. NULL without memory. */
-static struct question *question_begin(struct resolver *resolver, const char *host)
+static struct question *question_begin(struct resolver *resolver, struct resolve_cache *cache,
+                                       const char *host)
 {
     struct question *question = question_new(host);
+    struct resolve_cached known;
     enum il_code code;
 
     if (question == NULL) {
         return NULL;
     }
-    if (resolve_cache_get(&resolver->cache, host, loop_now_ns(resolver->loop), question->found)) {
+    if (cache != NULL && resolve_cache_get(cache, host, loop_now_ns(resolver->loop), &known)) {
+        memcpy(question->found, known.found, sizeof(question->found));
+        question->err = known.err;
         question->is_complete = true;
         return question;
     }
@@ -532,7 +562,7 @@ static enum il_code lookup_find_question(struct resolve_state *state, const char
         resolver = resolver_get(state->loop);
         state->question = resolver != NULL ? resolver_find(resolver, host) : NULL;
         if (resolver != NULL && state->question == NULL) {
-            state->question = question_begin(resolver, host);
+            state->question = question_begin(resolver, state->cache, host);
         }
     }
     return state->question != NULL
@@ -556,6 +586,7 @@ enum il_code resolve_start(struct resolve *resolve, struct il_loop *loop, const 
         return il_fail(err, IL_ENOMEM, "no memory to resolve host '%.80s'", host);
     }
     state->loop = loop;
+    state->cache = resolve->cache;
     state->job.run = lookup_run;
     il_list_init(&state->link);
     code = lookup_find_question(state, host, err);
@@ -586,12 +617,9 @@ void resolve_cancel(struct resolve *resolve)
     lookup_free_unless_busy(state);
 }
 
-void resolve_forget(struct il_loop *loop, const char *host)
+void resolve_forget(struct resolve_cache *cache, const char *host)
 {
-    struct resolver *resolver = loop->held.resolver;
-
-    il_assert_on_loop(loop);
-    if (resolver != NULL) {
-        resolve_cache_drop(&resolver->cache, host);
+    if (cache != NULL) {
+        resolve_cache_drop(cache, host);
     }
 }

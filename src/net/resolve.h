@@ -14,6 +14,12 @@
 #define RESOLVE_FAMILY_MAX    16  /* addresses kept of each family; the others are dropped */
 #define RESOLVE_ADDRESSES_MAX (2 * RESOLVE_FAMILY_MAX)
 
+/* What DNS has said of names, for any number of loops: resolve_cache.h. Thread: any. NULL: no
+ * memory. */
+struct resolve_cache;
+struct resolve_cache *resolve_cache_new(void);
+void resolve_cache_free(struct resolve_cache *cache);
+
 struct resolve_answer {
     const struct net_address *addresses; /* port 0, of one family or both; in the callback only */
     size_t count;                        /* 0 only in the last answer */
@@ -26,6 +32,7 @@ struct resolve {
      * a family whose addresses come first is not kept waiting for the other. After the last answer
      * the lookup may be started again or freed in the callback; cancelled, in every callback. */
     void (*on_answer)(struct resolve *resolve, const struct resolve_answer *answer);
+    struct resolve_cache *cache; /* looked into, and filled; borrowed; NULL: none */
 
     struct resolve_state *state; /* resolve.c's; NULL when nothing is under way */
 };
@@ -39,7 +46,7 @@ IL_MUST_USE enum il_code resolve_start(struct resolve *resolve, struct il_loop *
 void resolve_cancel(struct resolve *resolve);
 
 /* What DNS said of `host` has turned out to be of no use: ask again next time, although it said
- * that its answer holds for longer. */
-void resolve_forget(struct il_loop *loop, const char *host);
+ * that its answer holds for longer. `cache` may be NULL. Thread: any. */
+void resolve_forget(struct resolve_cache *cache, const char *host);
 
 #endif

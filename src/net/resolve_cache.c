@@ -1,6 +1,7 @@
 /* resolve_cache.c: what DNS has said of names, for as long as it said that this holds.
  *
- * Owns: its entries. Threads: the one that holds the loop. */
+ * Owns: its entries. Threads: any; the cache's mutex guards all of it. Memory is got and freed
+ * outside of it. Ends: with its client. */
 #include "net/resolve_cache.h"
 
 #include <stdio.h>
@@ -10,32 +11,35 @@ struct entry {
     struct il_list link;
     char name[DNS_NAME_SIZE];
     uint64_t expires_ns;
-    struct dns_addresses found[DNS_TYPE_COUNT];
+    struct resolve_cached known;
 };
 
-void resolve_cache_init(struct resolve_cache *cache)
+struct resolve_cache *resolve_cache_new(void)
 {
-    il_list_init(&cache->entries);
-    cache->count = 0;
-}
+    struct resolve_cache *cache = il_calloc(1, sizeof(*cache));
 
-static void entry_free(struct resolve_cache *cache, struct entry *entry)
-{
-    il_list_unlink(&entry->link);
-    cache->count--;
-    il_free(entry);
-}
-
-void resolve_cache_deinit(struct resolve_cache *cache)
-{
-    il_list_for_each_safe(&cache->entries, node)
-    {
-        entry_free(cache, il_container_of(node, struct entry, link));
+    if (cache != NULL) {
+        sys_mutex_init(&cache->mutex);
+        il_list_init(&cache->entries);
     }
-    il_assert(cache->count == 0);
+    return cache;
 }
 
-static struct entry *entry_find(struct resolve_cache *cache, const char *name)
+void resolve_cache_free(struct resolve_cache *cache)
+{
+    struct il_list *node;
+
+    if (cache == NULL) {
+        return;
+    }
+    while ((node = il_list_pop_front(&cache->entries)) != NULL) {
+        il_free(il_container_of(node, struct entry, link));
+    }
+    sys_mutex_deinit(&cache->mutex);
+    il_free(cache);
+}
+
+static struct entry *entry_find_locked(struct resolve_cache *cache, const char *name)
 {
     il_list_for_each(&cache->entries, node)
     {
@@ -48,37 +52,51 @@ static struct entry *entry_find(struct resolve_cache *cache, const char *name)
     return NULL;
 }
 
+/* Take an entry out, to be freed after the lock. NULL: none. */
+static struct entry *entry_remove_locked(struct resolve_cache *cache, struct entry *entry)
+{
+    if (entry != NULL) {
+        il_list_unlink(&entry->link);
+        cache->count--;
+    }
+    return entry;
+}
+
 void resolve_cache_drop(struct resolve_cache *cache, const char *name)
 {
-    struct entry *entry = entry_find(cache, name);
+    struct entry *dropped;
 
-    if (entry != NULL) {
-        entry_free(cache, entry);
-    }
+    sys_mutex_lock(&cache->mutex);
+    dropped = entry_remove_locked(cache, entry_find_locked(cache, name));
+    sys_mutex_unlock(&cache->mutex);
+    il_free(dropped);
 }
 
 void resolve_cache_put(struct resolve_cache *cache, const char *name, uint64_t now_ns,
-                       uint32_t ttl_s, const struct dns_addresses *found)
+                       uint64_t ttl_ms, const struct resolve_cached *known)
 {
-    struct entry *entry;
+    struct entry *entry, *replaced, *oldest = NULL;
 
-    resolve_cache_drop(cache, name);
-    if (ttl_s == 0) {
-        return;
+    entry = ttl_ms > 0 ? il_calloc(1, sizeof(*entry)) : NULL;
+    if (entry != NULL) {
+        il_list_init(&entry->link);
+        (void)snprintf(entry->name, sizeof(entry->name), "%s", name);
+        entry->expires_ns = now_ns + il_min_u64(ttl_ms, RESOLVE_CACHE_TTL_MAX_MS) * 1000000u;
+        entry->known = *known;
     }
-    if (cache->count == RESOLVE_CACHE_NAMES_MAX) {
-        entry_free(cache, il_container_of(cache->entries.prev, struct entry, link));
+    sys_mutex_lock(&cache->mutex);
+    replaced = entry_remove_locked(cache, entry_find_locked(cache, name));
+    if (entry != NULL) {
+        if (cache->count == RESOLVE_CACHE_NAMES_MAX) {
+            oldest = entry_remove_locked(cache,
+                                         il_container_of(cache->entries.prev, struct entry, link));
+        }
+        il_list_push_front(&cache->entries, &entry->link);
+        cache->count++;
     }
-    entry = il_calloc(1, sizeof(*entry));
-    if (entry == NULL) {
-        return;
-    }
-    il_list_init(&entry->link);
-    (void)snprintf(entry->name, sizeof(entry->name), "%s", name);
-    entry->expires_ns = now_ns + il_min_u64(ttl_s, RESOLVE_CACHE_TTL_MAX_S) * 1000000000u;
-    memcpy(entry->found, found, sizeof(entry->found));
-    il_list_push_front(&cache->entries, &entry->link);
-    cache->count++;
+    sys_mutex_unlock(&cache->mutex);
+    il_free(replaced);
+    il_free(oldest);
 }
 
 static void rotate(struct dns_addresses *addresses)
@@ -93,22 +111,25 @@ static void rotate(struct dns_addresses *addresses)
 }
 
 bool resolve_cache_get(struct resolve_cache *cache, const char *name, uint64_t now_ns,
-                       struct dns_addresses *ret_found)
+                       struct resolve_cached *ret_known)
 {
-    struct entry *entry = entry_find(cache, name);
+    struct entry *entry, *expired = NULL;
 
-    if (entry == NULL) {
-        return false;
+    sys_mutex_lock(&cache->mutex);
+    entry = entry_find_locked(cache, name);
+    if (entry != NULL && now_ns >= entry->expires_ns) {
+        expired = entry_remove_locked(cache, entry);
+        entry = NULL;
     }
-    if (now_ns >= entry->expires_ns) {
-        entry_free(cache, entry);
-        return false;
+    if (entry != NULL) {
+        for (int type = 0; type < DNS_TYPE_COUNT; type++) {
+            rotate(&entry->known.found[type]);
+        }
+        *ret_known = entry->known;
+        il_list_unlink(&entry->link);
+        il_list_push_front(&cache->entries, &entry->link);
     }
-    for (int type = 0; type < DNS_TYPE_COUNT; type++) {
-        rotate(&entry->found[type]);
-    }
-    memcpy(ret_found, entry->found, sizeof(entry->found));
-    il_list_unlink(&entry->link);
-    il_list_push_front(&cache->entries, &entry->link);
-    return true;
+    sys_mutex_unlock(&cache->mutex);
+    il_free(expired);
+    return entry != NULL;
 }

@@ -4,167 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "net/resolve_cache.h"
-#include "tests/dns_server.h"
-
-/* ---- a lookup that remembers ---- */
-
-struct lookup {
-    struct resolve resolve;
-    struct il_loop *loop;
-    size_t answer_count, last_count;
-    size_t first_count; /* addresses of the first answer */
-    struct net_address addresses[RESOLVE_ADDRESSES_MAX];
-    size_t count;
-    struct il_error err;
-    bool cancels_after_first, restarts;
-};
-
-static void lookup_start(struct lookup *lookup, struct il_loop *loop, const char *host);
-
-static void lookup_on_answer(struct resolve *resolve, const struct resolve_answer *answer)
-{
-    struct lookup *lookup = il_container_of(resolve, struct lookup, resolve);
-
-    CHECK_EQ(lookup->last_count, 0);
-    CHECK((answer->is_last) == (resolve->state == NULL));
-    CHECK(answer->is_last || answer->count > 0);
-    CHECK(lookup->count + answer->count <= RESOLVE_ADDRESSES_MAX);
-    memcpy(lookup->addresses + lookup->count, answer->addresses,
-           answer->count * sizeof(answer->addresses[0]));
-    lookup->count += answer->count;
-    if (lookup->answer_count++ == 0) {
-        lookup->first_count = answer->count;
-    }
-    CHECK((answer->err != NULL) == (answer->is_last && lookup->count == 0));
-    if (answer->err != NULL) {
-        lookup->err = *answer->err;
-        CHECK(lookup->err.message[0] != '\0');
-    }
-    lookup->last_count += answer->is_last;
-    lookup->loop->held.must_return = true;
-    if (lookup->cancels_after_first) {
-        resolve_cancel(resolve);
-    }
-    if (lookup->restarts && answer->is_last) {
-        lookup_start(lookup, lookup->loop, "again.test");
-    }
-}
-
-static void lookup_start(struct lookup *lookup, struct il_loop *loop, const char *host)
-{
-    struct il_error err;
-
-    *lookup = (struct lookup){ .resolve.on_answer = lookup_on_answer, .loop = loop };
-    CHECK_OK(resolve_start(&lookup->resolve, loop, host, &err));
-    CHECK_EQ(lookup->answer_count, 0);
-}
-
-static void lookup_finish(struct lookup *lookup)
-{
-    loop_turn_until_count(lookup->loop, &lookup->last_count, 1);
-}
-
-static void lookup_run(struct lookup *lookup, struct il_loop *loop, const char *host)
-{
-    lookup_start(lookup, loop, host);
-    lookup_finish(lookup);
-}
-
-static void check_address(const struct lookup *lookup, size_t index, const char *expected)
-{
-    char text[NET_ADDRESS_TEXT_SIZE];
-
-    CHECK(index < lookup->count);
-    CHECK_STR(net_address_text(&lookup->addresses[index], text), expected);
-}
-
-static void check_fails(struct lookup *lookup, struct il_loop *loop, const char *host,
-                        const char *message_part)
-{
-    lookup_run(lookup, loop, host);
-    CHECK_EQ(lookup->err.code, IL_ERESOLVE);
-    CHECK_EQ(lookup->err.phase, IL_PHASE_RESOLVE);
-    CHECK_CONTAINS(lookup->err.message, host);
-    CHECK_CONTAINS(lookup->err.message, message_part);
-}
-
-/* ---- what most tests need ---- */
-
-struct fixture {
-    struct leftovers before;
-    struct il_loop *loop;
-    struct dns_server server;
-};
-
-static const struct server_rule RULES[] = {
-    { .name = "both.test", .addresses = { "2001:db8::1", "192.0.2.1 192.0.2.2" }, .ttl_s = 30 },
-    { .name = "four.test", .addresses = { NULL, "192.0.2.4" }, .ttl_s = 30 },
-    { .name = "six.test", .addresses = { "2001:db8::6", NULL } },
-    { .name = "empty.test" },
-    { .name = "again.test", .addresses = { NULL, "192.0.2.9" } },
-    { .name = "held.test",
-      .manners = { SERVER_HOLDS, SERVER_HOLDS },
-      .addresses = { "2001:db8::2", "192.0.2.3" } },
-    { .name = "fails.test", .rcode = ns_r_servfail },
-    { .name = "refused.test", .rcode = ns_r_refused },
-    { .name = "silent.test", .manners = { SERVER_IS_SILENT, SERVER_IS_SILENT } },
-    { .name = "half-silent.test",
-      .manners = { SERVER_IS_SILENT, SERVER_ANSWERS },
-      .addresses = { NULL, "192.0.2.5" },
-      .ttl_s = 30 },
-    { .name = "cut.test",
-      .manners = { SERVER_TRUNCATES, SERVER_TRUNCATES },
-      .addresses = { "2001:db8::7", "192.0.2.7" } },
-    { .name = "held-cut.test",
-      .manners = { SERVER_HOLDS_AND_TRUNCATES, SERVER_HOLDS_AND_TRUNCATES },
-      .addresses = { "2001:db8::7", "192.0.2.7" } },
-    { .name = "cut-off.test", .manners = { SERVER_TRUNCATES_ALL, SERVER_TRUNCATES_ALL } },
-    { .name = "nonsense.test",
-      .manners = { SERVER_TALKS_NONSENSE, SERVER_TALKS_NONSENSE },
-      .addresses = { "2001:db8::8", "192.0.2.8" } },
-    { .name = "stutter.test",
-      .manners = { SERVER_STUTTERS, SERVER_STUTTERS },
-      .addresses = { "2001:db8::a", "192.0.2.10" } },
-    { .name = "circle.test", .manners = { SERVER_LEADS_IN_CIRCLE, SERVER_LEADS_IN_CIRCLE } },
-    { .name = "alias.test",
-      .manners = { SERVER_LEADS_ELSEWHERE, SERVER_LEADS_ELSEWHERE },
-      .addresses = { "2001:db8::b", "192.0.2.11" } },
-    { .name = "many.test", .many = 500 },
-    { .name = "raving.test",
-      .manners = { SERVER_RAVES, SERVER_RAVES },
-      .addresses = { "2001:db8::c", "192.0.2.12 192.0.2.13 192.0.2.14" } },
-    { .name = "raving-alias.test", .manners = { SERVER_RAVES, SERVER_LEADS_ELSEWHERE }, .many = 4 },
-    { .name = "box.corp.test", .addresses = { NULL, "192.0.2.20" } },
-    { .name = "box", .addresses = { "2001:db8::20", NULL } },
-    { .name = "a.b.corp.test", .addresses = { NULL, "192.0.2.21" } },
-};
-
-static void fixture_open(struct fixture *fixture)
-{
-    fixture->before = leftovers_now();
-    fixture->loop = loop_open_for_test();
-    dns_server_open(&fixture->server, fixture->loop, RULES, il_array_count(RULES));
-}
-
-static void fixture_close(struct fixture *fixture)
-{
-    dns_server_close(&fixture->server);
-    loop_close_for_test(fixture->loop);
-    check_nothing_is_left_since(&fixture->before);
-}
-
-static size_t question_count(const struct fixture *fixture)
-{
-    return fixture->server.question_counts[DNS_AAAA] + fixture->server.question_counts[DNS_A];
-}
-
-static void wait_until_held(struct fixture *fixture, size_t count)
-{
-    while (fixture->server.held_count < count) {
-        CHECK_EQ(loop_turn(fixture->loop, SYS_FOREVER), LOOP_HELD);
-    }
-}
+#include "tests/resolve_check.h"
 
 /* ---- what is not asked ---- */
 
@@ -442,7 +282,7 @@ TEST(damaged_answers_do_no_harm)
     for (uint32_t seed = 0; seed < 3000; seed++) {
         fixture.server.seed = seed;
         lookup_run(&lookup, fixture.loop, hosts[seed % 2]); /* some answer, whatever it is */
-        resolve_forget(fixture.loop, hosts[seed % 2]);
+        resolve_forget(cache, hosts[seed % 2]);
     }
     lookup_run(&lookup, fixture.loop, "both.test");
     CHECK_EQ(lookup.count, 3);
@@ -790,73 +630,6 @@ TEST(so_many_names_are_asked_for_at_once_and_no_more)
     fixture_close(&fixture);
 }
 
-/* ---- the cache ---- */
-
-TEST(answer_is_kept_for_as_long_as_dns_allows)
-{
-    struct fixture fixture;
-    struct lookup lookup;
-
-    fixture_open(&fixture);
-    lookup_run(&lookup, fixture.loop, "both.test"); /* 30 s */
-    lookup_run(&lookup, fixture.loop, "BOTH.test");
-    CHECK_EQ(question_count(&fixture), 2);
-    CHECK_EQ(lookup.count, 3);
-    check_address(&lookup, 1, "192.0.2.2"); /* the other one's turn */
-    check_address(&lookup, 2, "192.0.2.1");
-    fixture.loop->held.now_ns += 31 * (uint64_t)1000000000; /* until the next poll */
-    lookup_start(&lookup, fixture.loop, "both.test");
-    lookup_finish(&lookup);
-    CHECK_EQ(question_count(&fixture), 4);
-    lookup_run(&lookup, fixture.loop, "six.test"); /* 0 s */
-    lookup_run(&lookup, fixture.loop, "six.test");
-    CHECK_EQ(question_count(&fixture), 8);
-    lookup_run(&lookup, fixture.loop, "missing.test"); /* failures are not kept */
-    lookup_run(&lookup, fixture.loop, "missing.test");
-    CHECK_EQ(question_count(&fixture), 12);
-    fixture_close(&fixture);
-}
-
-TEST(forgotten_answer_is_asked_for_again)
-{
-    struct fixture fixture;
-    struct lookup lookup;
-
-    fixture_open(&fixture);
-    resolve_forget(fixture.loop, "both.test"); /* nothing is known yet */
-    lookup_run(&lookup, fixture.loop, "both.test");
-    resolve_forget(fixture.loop, "four.test");
-    lookup_run(&lookup, fixture.loop, "both.test");
-    CHECK_EQ(question_count(&fixture), 2);
-    resolve_forget(fixture.loop, "Both.test");
-    lookup_run(&lookup, fixture.loop, "both.test");
-    CHECK_EQ(question_count(&fixture), 4);
-    fixture_close(&fixture);
-}
-
-TEST(cache_keeps_so_many_names_and_those_used_last)
-{
-    struct leftovers before = leftovers_now();
-    struct dns_addresses found[DNS_TYPE_COUNT] = { { .count = 1 }, { .count = 0 } };
-    struct resolve_cache cache;
-    char name[32];
-
-    resolve_cache_init(&cache);
-    for (int i = 0; i < 3 * RESOLVE_CACHE_NAMES_MAX; i++) {
-        (void)snprintf(name, sizeof(name), "n%d.test", i);
-        resolve_cache_put(&cache, name, 0, 10, found);
-        CHECK(resolve_cache_get(&cache, "n0.test", 1, found));
-    }
-    CHECK_EQ(cache.count, RESOLVE_CACHE_NAMES_MAX);
-    CHECK(!resolve_cache_get(&cache, "n1.test", 1, found));
-    CHECK(resolve_cache_get(&cache, name, 10 * (uint64_t)1000000000 - 1, found));
-    CHECK(!resolve_cache_get(&cache, name, 10 * (uint64_t)1000000000, found));
-    resolve_cache_put(&cache, name, 0, 1000000, found);
-    CHECK(!resolve_cache_get(&cache, name, RESOLVE_CACHE_TTL_MAX_S * (uint64_t)1000000000, found));
-    resolve_cache_deinit(&cache);
-    check_nothing_is_left_since(&before);
-}
-
 /* ---- the end of the loop, memory, threads ---- */
 
 TEST(lookup_gets_ESHUTDOWN_when_its_loop_ends)
@@ -920,7 +693,10 @@ TEST(any_allocation_may_fail)
 
             fixture_open(&fixture);
             fixture.server.settings.search = "corp.test";
-            lookup = (struct lookup){ .resolve.on_answer = lookup_on_answer, .loop = fixture.loop };
+            lookup = (struct lookup){
+                .resolve = { .on_answer = lookup_on_answer, .cache = cache },
+                .loop = fixture.loop,
+            };
             il_memory_fail_after(after);
             if (resolve_start(&lookup.resolve, fixture.loop, hosts[host], &err) != IL_OK) {
                 il_memory_fail_after(UINT64_MAX);
