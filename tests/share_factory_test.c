@@ -61,6 +61,33 @@ TEST(each_runtime_has_one_client_and_each_plain_thread_too)
     end();
 }
 
+/* The clients are made later than the factory: by then the caller's options may be gone. */
+TEST(factory_keeps_what_its_clients_are_made_from)
+{
+    struct il_factory_options options = IL_FACTORY_OPTIONS_INIT;
+    struct il_client_options client = IL_CLIENT_OPTIONS_INIT;
+    struct il_host_addresses *hosts = calloc(1, sizeof(*hosts));
+    char *host = strdup("fixed.test"), *addresses = strdup("127.0.0.1"), url[80];
+    struct il_response *response;
+
+    scene_begin(&scene);
+    *hosts = (struct il_host_addresses){ .host = host, .addresses = addresses };
+    client.hosts = hosts;
+    client.host_count = 1;
+    CHECK_OK(il_tls_new(NULL, &client.tls, &err));
+    options.client = &client;
+    CHECK_OK(il_factory_new(&options, &factory, &err));
+    (void)il_tls_unref(client.tls);
+    free(hosts);
+    free(host);
+    free(addresses);
+    snprintf(url, sizeof(url), "http://fixed.test:%u/hello", lab_server_port(scene.server));
+    CHECK_OK(il_factory_get(factory, url, &response, &err));
+    CHECK_EQ(il_response_status(response), 200);
+    il_response_free(response);
+    end();
+}
+
 #define TAKERS 64
 
 TEST(workers_of_a_runtime_that_ask_at_once_get_the_same_client)

@@ -16,7 +16,7 @@
 
 struct factory_core {
     char name[IL_SHARE_NAME_SIZE];
-    struct il_client_options client_options;
+    struct il_client_options client_options; /* a copy: the clients are made later */
     uint32_t client_count_max;
     uint32_t fork_generation;
     _Atomic uint32_t ref_count; /* the user's, and one for each entry */
@@ -53,6 +53,7 @@ static void core_unref(struct factory_core *core)
     if (atomic_fetch_sub_explicit(&core->ref_count, 1, memory_order_acq_rel) == 1) {
         il_assert(core->locked.client_count == 0);
         sys_mutex_deinit(&core->locked.mutex);
+        client_options_deinit(&core->client_options);
         il_free(core);
     }
 }
@@ -198,10 +199,14 @@ static enum il_code factory_new_core(const struct il_factory_options *options,
     if (core == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for a factory");
     }
+    /* Without the name: each client gets one of its own. */
+    code = client_options_copy(client_options, &core->client_options, err);
+    if (code != IL_OK) {
+        il_free(core);
+        return code;
+    }
     (void)snprintf(core->name, sizeof(core->name), "%s", /* cut on purpose */
                    options->name != NULL ? options->name : "factory");
-    core->client_options = *client_options;
-    core->client_options.name = NULL; /* borrowed, and each client gets one of its own */
     core->client_count_max =
         options->clients_max > 0 ? options->clients_max : FACTORY_CLIENTS_MAX_DEFAULT;
     core->fork_generation = sys_fork_generation();
