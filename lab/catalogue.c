@@ -18,6 +18,10 @@ static const struct cause *const causes[] = {
     &cause_handed_over,
     &cause_leftovers,
     &cause_dropped_mid_body,
+    &cause_stale,
+    &cause_slot_leak,
+    &cause_lost_waiter,
+    &cause_leader_cancelled,
     &cause_seed,
 };
 
@@ -67,6 +71,33 @@ static const struct solution *const solutions[COLUMN_COUNT] = {
     {                                                                                              \
         LAB_STARVED, "Nobody is left in A who could read the answer that has come; B's request "   \
                      "is answered, over a connection of its own"                                   \
+    }
+
+/* What a pool's book-keeping does to those who share it, and to those who do not. */
+#define NOT_SENT_AGAIN                                                                             \
+    {                                                                                              \
+        LAB_ERROR, "The request was written, so it may have been processed: the connection's end " \
+                   "is its error, also for a GET"                                                  \
+    }
+#define SLOT_LEAKS                                                                                 \
+    {                                                                                              \
+        LAB_HUNG, "The place was assigned to a request that is gone, and nobody gives it back: "   \
+                  "the pool counts one connection in use, and there is none"                       \
+    }
+#define WAKE_IS_LOST                                                                               \
+    {                                                                                              \
+        LAB_HUNG,                                                                                  \
+            "The wake-up went to a request that is gone and was not passed on: a connection "      \
+            "is free, and there is a queue for it"                                                 \
+    }
+#define LEADER_IS_GONE                                                                             \
+    {                                                                                              \
+        LAB_HUNG, "Both wait for a connection that the first request was to make, and that is "    \
+                  "gone: nobody makes it any more"                                                 \
+    }
+#define HAS_OWN_POOL                                                                               \
+    {                                                                                              \
+        LAB_OK, "B has a pool of its own. In A's, the next request would hang"                     \
     }
 
 static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = {
@@ -199,6 +230,46 @@ static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = 
       [PROXY] = OWNS_NOTHING,
       [CHANNEL] = OWNS_NOTHING,
       [INTERLOOP] = { LAB_OK, "B reads from the connection itself, to its end" } },
+    { /* stale */
+      [SHARED] = NOT_SENT_AGAIN,
+      [SINGLE] = NOT_SENT_AGAIN,
+      [PER_RUNTIME] = NOT_SENT_AGAIN,
+      [FACTORY] = NOT_SENT_AGAIN,
+      [PROXY] = NOT_SENT_AGAIN,
+      [CHANNEL] = NOT_SENT_AGAIN,
+      [INTERLOOP] = { LAB_OK, "Not a byte of an answer had come over a connection that had served "
+                              "before, and a GET may be sent twice: it is, once, on a new "
+                              "connection. A POST would be an error here, too" } },
+    { /* slot-leak */
+      [SHARED] = SLOT_LEAKS,
+      [SINGLE] = SLOT_LEAKS,
+      [PER_RUNTIME] = HAS_OWN_POOL,
+      [FACTORY] = HAS_OWN_POOL,
+      [PROXY] = SLOT_LEAKS,
+      [CHANNEL] = SLOT_LEAKS,
+      [INTERLOOP] = { LAB_OK, "Nothing is assigned to who waits: the request that is cancelled had "
+                              "nothing that could be lost" } },
+    { /* lost-waiter */
+      [SHARED] = WAKE_IS_LOST,
+      [SINGLE] = WAKE_IS_LOST,
+      [PER_RUNTIME] = HAS_OWN_POOL,
+      [FACTORY] = HAS_OWN_POOL,
+      [PROXY] = WAKE_IS_LOST,
+      [CHANNEL] = WAKE_IS_LOST,
+      [INTERLOOP] = { LAB_OK, "The oldest waiter of every loop is woken, and one that leaves "
+                              "passes its wake-up on" } },
+    { /* leader-cancelled */
+      [SHARED] = LEADER_IS_GONE,
+      [SINGLE] = LEADER_IS_GONE,
+      [PER_RUNTIME] = { LAB_HUNG, "A's other request waits for a connection that the first one was "
+                                  "to make; B, which has a pool of its own, has its answer" },
+      [FACTORY] = { LAB_HUNG, "A's other request waits for a connection that the first one was to "
+                              "make; B, which has a pool of its own, has its answer" },
+      [PROXY] = LEADER_IS_GONE,
+      [CHANNEL] = LEADER_IS_GONE,
+      [INTERLOOP] = { LAB_OK, "Each request opens a connection of its own; where one may serve "
+                              "several (HTTP/2), it is opened by one of each loop, and another "
+                              "one goes on when that is cancelled" } },
     { /* seed */
       [SHARED] = { LAB_OK, "Each of the three drops its runtime only when its own requests are "
                            "answered, and what is idle then is closed; so nothing is left to wait "

@@ -19,6 +19,10 @@ extern const struct cause cause_all_workers_busy_hand_over;
 extern const struct cause cause_handed_over;
 extern const struct cause cause_leftovers;
 extern const struct cause cause_dropped_mid_body;
+extern const struct cause cause_stale;
+extern const struct cause cause_slot_leak;
+extern const struct cause cause_lost_waiter;
+extern const struct cause cause_leader_cancelled;
 extern const struct cause cause_seed;
 
 /* Not in the matrix: they show nothing in particular, and are there to find things (explore.h). */

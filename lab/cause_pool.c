@@ -1,6 +1,6 @@
 /* cause_pool.c: what the pool hands to others: a connection for a waiter (handed-over), a heap of
  * idle ones (leftovers), one that delivers a body (dropped-mid-body), one that the server closed
- * meanwhile (parked-between).
+ * meanwhile (parked-between) or closes at the same moment (stale).
  *
  * Owns: nothing. Threads: as lab/world.h says. */
 #include <stdio.h>
@@ -211,6 +211,39 @@ const struct cause cause_parked_between = {
         "left under way, and nobody is there to notice. This is the most cited report of a "
         "hanging hyper client.",
     .run = parked_between_run,
+};
+
+/* ---- stale ---- */
+
+static void stale_run(struct world *world)
+{
+    struct actor *b = actor_b(world);
+    struct judged *judged;
+
+    world_fetch(world, b, 1);
+    judged = world_ask(world, b, &(struct ask){ .query = "hold=stale" });
+    judged_start(judged);
+    world_need(world, stage_server_wait_held(world->server, "stale", 1, WORLD_STEP_MS),
+               "have B's request reach the server");
+    if (!world_is_failed(world)) {
+        (void)stage_server_close_held(world->server);
+        world_note(world, "the server closes the connection that was idle for so long, and with it "
+                          "goes the request that has just come");
+    }
+    stage_server_release(world->server, "stale");
+    judged_wait(judged);
+}
+
+const struct cause cause_stale = {
+    .name = "stale",
+    .summary = "the server closes a kept connection just when the next request is on its way",
+    .story =
+        "A task of runtime B sends a request; its connection stays open and idle. The server's "
+        "patience with it ends at the very moment at which B sends another request, a GET: the "
+        "bytes have left, nothing had told the client that the connection was about to go, and "
+        "what comes back is its end. Where the server closes what was idle for 5 s and the client "
+        "keeps it for 90 s, this happens now and then, whatever the runtimes do.",
+    .run = stale_run,
 };
 
 /* ---- unasked ---- */

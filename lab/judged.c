@@ -110,6 +110,15 @@ static const char *judged_method(const struct judged *judged)
     return judged->ask.is_post ? "POST" : "GET";
 }
 
+static void judged_cancel_other(const struct judged *judged)
+{
+    if (judged->ask.cancels != NULL && judged->code == IL_OK) {
+        il_task_cancel(judged->ask.cancels->task);
+        world_note(judged->world, "%s is not wanted any more: it is cancelled",
+                   judged->ask.cancels->name);
+    }
+}
+
 static void judged_send(struct judged *judged)
 {
     struct world *world = judged->world;
@@ -123,8 +132,9 @@ static void judged_send(struct judged *judged)
     judged->code = il_request_new(judged_method(judged), url, &request, &judged->error);
     if (judged->code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms);
-        judged->code = world->solution->send(world, judged->actor, request, judged->ask.bytes > 0,
-                                             &response, &judged->error);
+        judged->code = world_send(world, judged->actor, request, judged->path,
+                                  judged->ask.bytes > 0, &response, &judged->error);
+        judged_cancel_other(judged); /* at once: before any other task of this loop runs */
     }
     if (judged->code == IL_OK) {
         il_response_timing(response, &timing);
@@ -168,16 +178,16 @@ static void judged_note_end(const struct judged *judged)
 {
     unsigned long long ms = judged_elapsed_ms(judged);
     struct world *world = judged->world;
+    const char *verdict = judged->ask.is_aside ? "not judged" : lab_verdict_name(judged->verdict);
 
     if (judged->code != IL_OK) {
         world_note(world, "%s: %s %s: %s after %llu ms: %.100s: %s", judged->name,
                    judged_method(judged), judged->path, il_code_name(judged->code), ms,
-                   judged->error.message, lab_verdict_name(judged->verdict));
+                   judged->error.message, verdict);
     } else {
         world_note(world, "%s: %s %s: %s, over connection %llu, after %llu ms: %s", judged->name,
                    judged_method(judged), judged->path, judged->answer,
-                   (unsigned long long)judged->connection_id, ms,
-                   lab_verdict_name(judged->verdict));
+                   (unsigned long long)judged->connection_id, ms, verdict);
     }
     if (judged->has_relented && judged->code == IL_OK) {
         world_remark(world, "the answer came %llu ms after the user code had been made to return",
@@ -258,20 +268,24 @@ void judged_start_alone(struct judged *judged)
     actor_start(judged->actor, judged_run_main, judged);
 }
 
+/* With IL_PHASE_NONE: any phase. */
+static bool judged_is_in_phase(struct judged *judged, enum il_phase phase)
+{
+    bool is_there;
+
+    stage_mutex_lock(judged->world->mutex);
+    is_there = judged->is_done ||
+               (phase != IL_PHASE_NONE ? judged->phase == phase : judged->phase != IL_PHASE_NONE);
+    stage_mutex_unlock(judged->world->mutex);
+    return is_there;
+}
+
 void judged_wait_phase(struct judged *judged, enum il_phase phase)
 {
     struct world *world = judged->world;
     uint64_t until_ns = il_deadline_in_ms(WORLD_STEP_MS);
 
-    while (!world_is_failed(world)) {
-        bool is_there;
-
-        stage_mutex_lock(world->mutex);
-        is_there = judged->is_done || judged->phase == phase;
-        stage_mutex_unlock(world->mutex);
-        if (is_there) {
-            return;
-        }
+    while (!world_is_failed(world) && !judged_is_in_phase(judged, phase)) {
         if (il_now_ns() >= until_ns) {
             world_fail(world, "%s never came to phase %s", judged->name, il_phase_name(phase));
             return;
@@ -280,22 +294,27 @@ void judged_wait_phase(struct judged *judged, enum il_phase phase)
     }
 }
 
+void judged_wait_looked(struct judged *judged)
+{
+    judged_wait_phase(judged, IL_PHASE_NONE);
+}
+
 /* ---- the verdict of all ---- */
 
 /* "8 hung, then 2 ok" */
-static void sum_up_runs(struct world *world, unsigned count)
+static void sum_up_runs(struct world *world, struct judged *const *judged, unsigned count)
 {
     char text[RESULT_NOTE_SIZE] = "";
     unsigned run_count = 0;
     size_t used = 0;
 
     for (unsigned i = 0, next; i < count; i = next) {
-        for (next = i; next < count && world->judged[next].verdict == world->judged[i].verdict;) {
+        for (next = i; next < count && judged[next]->verdict == judged[i]->verdict;) {
             next++;
         }
         used +=
             (size_t)snprintf(text + used, sizeof(text) - used, "%s%u %s", i > 0 ? ", then " : "",
-                             next - i, lab_verdict_name(world->judged[i].verdict));
+                             next - i, lab_verdict_name(judged[i]->verdict));
         if (++run_count > JUDGED_RUNS_MAX) {
             break;
         }
@@ -320,6 +339,7 @@ void judged_sum_up(struct world *world)
     struct result *result = world->result;
     unsigned count = atomic_load(&world->judged_count);
     const struct judged *worst = NULL, *failed = NULL;
+    struct judged *done[WORLD_JUDGED_MAX];
 
     for (unsigned i = 0; i < count; i++) {
         struct judged *judged = &world->judged[i];
@@ -328,7 +348,10 @@ void judged_sum_up(struct world *world)
             world_need(world, false, "send every request");
             continue;
         }
-        result->request_count++;
+        if (judged->ask.is_aside) {
+            continue;
+        }
+        done[result->request_count++] = judged;
         result->counts[judged->verdict]++;
         if (worst == NULL || judged->verdict > worst->verdict) {
             worst = judged;
@@ -348,7 +371,7 @@ void judged_sum_up(struct world *world)
         result->error = failed->error;
         result->error.code = failed->code;
     }
-    sum_up_runs(world, result->request_count);
+    sum_up_runs(world, done, result->request_count);
     for (unsigned i = 0; i < count; i++) {
         world->judged[i].task = il_task_unref(world->judged[i].task);
     }

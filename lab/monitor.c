@@ -28,6 +28,7 @@ struct monitor {
     struct stage_event *stop;
     uint64_t table_ns; /* when the tables were shown last */
     size_t row_count;
+    struct il_watch_request peer_row; /* of a request that waits in another client's pool */
     struct il_watch_request rows[MONITOR_ROWS_MAX];
     struct il_watch_connection connections[MONITOR_ROWS_MAX];
 };
@@ -52,7 +53,7 @@ static bool is_same_chain(const struct il_watch_request *one, const struct il_wa
 
 /* A request that lies with a proxy or a channel is seen twice: as it waits there, and as the owner
  * sends it. The one that is worse off says how things stand. */
-static const struct il_watch_request *monitor_find(const struct monitor *monitor,
+static const struct il_watch_request *monitor_find(struct monitor *monitor,
                                                    const struct judged *judged)
 {
     const struct il_watch_request *found = NULL;
@@ -64,6 +65,9 @@ static const struct il_watch_request *monitor_find(const struct monitor *monitor
             (found == NULL || row->verdict > found->verdict)) {
             found = row;
         }
+    }
+    if (found == NULL && world_look_at_peers(monitor->world, judged->path, &monitor->peer_row)) {
+        found = &monitor->peer_row;
     }
     return found;
 }
@@ -92,7 +96,8 @@ static bool judged_look_locked(struct judged *judged, const struct il_watch_requ
     judged->look = *row;
     judged->phase = row->phase;
     judged->still_count++;
-    if (row->verdict == IL_VERDICT_LIVE || judged->still_count < MONITOR_STILL_LOOKS ||
+    if (judged->ask.is_aside || row->verdict == IL_VERDICT_LIVE ||
+        judged->still_count < MONITOR_STILL_LOOKS ||
         now_ns - judged->still_since_ns < MONITOR_STILL_MS * MONITOR_NS_PER_MS) {
         return false;
     }

@@ -126,6 +126,26 @@ TEST_WITH_TIMEOUT(default_client_is_ok_under_every_cause, 120)
     matrix_deinit(&matrix);
 }
 
+TEST_WITH_TIMEOUT(what_a_cancelled_request_takes_with_it_hangs_others_with_proof_in_the_books, 120)
+{
+    static const char *const causes[] = { "slot-leak", "lost-waiter", "leader-cancelled", NULL };
+    static const char *const states[] = { "1 of 1 places in use", "1 of 1 places free",
+                                          "being connected" };
+    struct matrix matrix;
+
+    play_matrix(causes, "shared", 3, &matrix);
+    CHECK_EQ(matrix.cell_count, LAB_COUNT(states));
+    for (size_t i = 0; i < LAB_COUNT(states); i++) {
+        for (unsigned run = 0; run < 3; run++) {
+            CHECK_EQ(matrix.cells[i].runs[run].verdict, LAB_HUNG);
+            CHECK(has_link(&matrix.cells[i].runs[run], "pool", states[i]));
+            CHECK(has_link(&matrix.cells[i].runs[run], "task", "gone"));
+        }
+    }
+    CHECK_EQ(matrix_status(&matrix), 0);
+    matrix_deinit(&matrix);
+}
+
 TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
 {
     static const char *const causes[] = { "parked",
@@ -141,6 +161,10 @@ TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
                                           "handed-over",
                                           "leftovers",
                                           "dropped-mid-body",
+                                          "stale",
+                                          "slot-leak",
+                                          "lost-waiter",
+                                          "leader-cancelled",
                                           NULL };
     struct matrix matrix;
 

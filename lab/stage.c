@@ -131,6 +131,11 @@ uint64_t stage_server_scold_idle(struct stage_server *server)
     return stage_table->server_scold_idle(server);
 }
 
+uint64_t stage_server_close_held(struct stage_server *server)
+{
+    return stage_table->server_close_held(server);
+}
+
 enum il_code stage_server_stall(struct stage_server *server, struct il_error *err)
 {
     return stage_table->server_stall(server, err);

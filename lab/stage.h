@@ -109,6 +109,10 @@ uint64_t stage_server_close_idle(struct stage_server *server);
  * servers do that send 408 to a connection that was idle for too long; says how many. */
 uint64_t stage_server_scold_idle(struct stage_server *server);
 
+/* Close the connections whose requests have not been answered; says how many. So it looks to a
+ * client whose request crosses with the end of the server's patience with an idle connection. */
+uint64_t stage_server_close_held(struct stage_server *server);
+
 /* Let new connections stall in the handshake, and let them in again. */
 IL_MUST_USE enum il_code stage_server_stall(struct stage_server *server, struct il_error *err);
 void stage_server_unstall(struct stage_server *server);

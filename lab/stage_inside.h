@@ -32,6 +32,7 @@ struct stage_table {
     void (*server_release)(struct stage_server *server, const char *gate);
     uint64_t (*server_close_idle)(struct stage_server *server);
     uint64_t (*server_scold_idle)(struct stage_server *server);
+    uint64_t (*server_close_held)(struct stage_server *server);
     enum il_code (*server_stall)(struct stage_server *server, struct il_error *err);
     void (*server_unstall)(struct stage_server *server);
     void (*server_counts)(struct stage_server *server, struct stage_server_counts *ret_counts);

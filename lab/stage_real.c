@@ -317,6 +317,23 @@ static uint64_t real_server_scold_idle(struct stage_server *server)
     return count;
 }
 
+static uint64_t real_server_close_held(struct stage_server *server)
+{
+    struct lab_server_counters counters;
+    uint64_t count = 0;
+
+    lab_server_counters(server->server, &counters);
+    for (uint64_t number = 1; number <= counters.accepted_count; number++) {
+        struct lab_connection connection;
+
+        if (lab_server_connection(server->server, number, &connection, NULL) == IL_OK &&
+            connection.is_open && connection.request_count > connection.answered_count) {
+            count += lab_server_close(server->server, number, LAB_CLOSE_FIN, NULL) == IL_OK;
+        }
+    }
+    return count;
+}
+
 static enum il_code real_server_stall(struct stage_server *server, struct il_error *err)
 {
     return lab_server_accept_stop(server->server, err);
@@ -370,6 +387,7 @@ const struct stage_table stage_real = {
     .server_release = real_server_release,
     .server_close_idle = real_server_close_idle,
     .server_scold_idle = real_server_scold_idle,
+    .server_close_held = real_server_close_held,
     .server_stall = real_server_stall,
     .server_unstall = real_server_unstall,
     .server_counts = real_server_counts,

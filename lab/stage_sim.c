@@ -168,6 +168,7 @@ const struct stage_table stage_sim = {
     .server_release = sim_server_release,
     .server_close_idle = sim_server_close_idle,
     .server_scold_idle = sim_server_scold_idle,
+    .server_close_held = sim_server_close_held,
     .server_stall = sim_server_stall,
     .server_unstall = sim_server_unstall,
     .server_counts = sim_server_counts,

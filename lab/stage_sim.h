@@ -17,6 +17,7 @@ bool sim_server_wait_open(struct stage_server *server, uint64_t count, uint64_t 
 void sim_server_release(struct stage_server *server, const char *gate);
 uint64_t sim_server_close_idle(struct stage_server *server);
 uint64_t sim_server_scold_idle(struct stage_server *server);
+uint64_t sim_server_close_held(struct stage_server *server);
 enum il_code sim_server_stall(struct stage_server *server, struct il_error *err);
 void sim_server_unstall(struct stage_server *server);
 void sim_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts);

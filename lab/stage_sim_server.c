@@ -758,6 +758,20 @@ uint64_t sim_server_scold_idle(struct stage_server *server)
     return sim_server_close_idle(server);
 }
 
+uint64_t sim_server_close_held(struct stage_server *server)
+{
+    uint64_t count = 0;
+
+    sim_step();
+    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
+        if (conn->state == CONN_HELD) {
+            conn_close(conn);
+            count++;
+        }
+    }
+    return count;
+}
+
 enum il_code sim_server_stall(struct stage_server *server, struct il_error *err)
 {
     (void)err; /* nothing can fail */

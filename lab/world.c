@@ -111,6 +111,7 @@ void world_client_options(const struct world *world, const char *name,
     ret_options->driver = world->solution->driver;
     ret_options->tls = world->tls;
     ret_options->idle_per_host_max = world->cause->idle_per_host_max;
+    ret_options->connections_per_host_max = world->cause->connections_per_host_max;
 }
 
 uint64_t world_hand_over_ms(const struct world *world)
@@ -128,6 +129,60 @@ void world_runtime_options(const struct world *world, const char *name, enum il_
     ret_options->kind = kind;
     ret_options->hand_over_after_ms = world_hand_over_ms(world);
     ret_options->rescue = world->cause->hands_over && kind == IL_RUNTIME_CURRENT_THREAD;
+}
+
+/* ---- sending ---- */
+
+static bool world_has_peers(const struct world *world)
+{
+    return world->cause->peer != PEER_NONE && !world->solution->has_defaults;
+}
+
+static bool world_make_peers(struct world *world)
+{
+    unsigned count = !world_has_peers(world) ? 0 : world->solution->is_own ? WORLD_ACTORS_MAX : 1;
+
+    for (unsigned i = 0; i < count; i++) {
+        world->peers[i] = peer_new(world->cause->peer);
+        if (world->peers[i] == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void world_free_peers(struct world *world)
+{
+    for (unsigned i = 0; i < WORLD_ACTORS_MAX; i++) {
+        peer_free(world->peers[i]);
+    }
+}
+
+enum il_code world_send(struct world *world, struct actor *actor, const struct il_request *request,
+                        const char *path, bool is_streaming, struct il_response **ret_response,
+                        struct il_error *err)
+{
+    const struct solution *solution = world->solution;
+    struct peer *peer = world->peers[solution->is_own ? actor - world->actors : 0];
+    enum il_code code = peer != NULL ? peer_enter(peer, path, err) : IL_OK;
+
+    if (code == IL_OK) {
+        code = solution->send(world, actor, request, is_streaming, ret_response, err);
+        if (peer != NULL) {
+            peer_leave(peer, code);
+        }
+    }
+    return code;
+}
+
+bool world_look_at_peers(struct world *world, const char *path, struct il_watch_request *ret_row)
+{
+    for (unsigned i = 0; i < WORLD_ACTORS_MAX; i++) {
+        if (world->peers[i] != NULL && peer_look(world->peers[i], path, ret_row)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- set-up requests ---- */
@@ -149,7 +204,7 @@ static void fetch_one(void *arg)
     code = il_request_new("GET", url, &request, &err);
     if (code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, WORLD_STEP_MS);
-        code = world->solution->send(world, fetch->actor, request, false, &response, &err);
+        code = world_send(world, fetch->actor, request, "/id/setup", false, &response, &err);
     }
     if (code != IL_OK) {
         world_fail(world, "set-up: a request of %s failed: %s: %.150s", fetch->actor->name,
@@ -298,7 +353,7 @@ static bool world_open(struct world *world)
     struct il_error err = { 0 };
 
     world->relent = stage_event_new();
-    if (world->relent == NULL) {
+    if (world->relent == NULL || !world_make_peers(world)) {
         world->result->is_impossible = true;
         world_fail(world, "out of memory");
         return false;
@@ -330,6 +385,7 @@ static void world_close(struct world *world)
     if (world->solution_state != NULL) {
         world->solution->close(world);
     }
+    world_free_peers(world);
     if (world->server != NULL && !stage_server_wait_open(world->server, 0, WORLD_LEFT_GRACE_MS)) {
         struct stage_server_counts counts;
 

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 
 #include "interloop/client.h"
+#include "lab/peer.h"
 #include "lab/result.h"
 #include "lab/stage.h"
 
@@ -40,12 +41,14 @@ struct monitor;
 
 struct cause {
     const char *name;
-    const char *summary;        /* one line for lists */
-    const char *story;          /* a paragraph for `explain` */
-    uint32_t idle_per_host_max; /* of every client; 0: the client's default */
-    uint32_t answering_max;     /* of the server; 0: no limit */
-    unsigned io_workers;        /* of a runtime that does the I/O for everybody; 0: one */
-    bool hands_over;            /* every runtime does, also one that moves in il_block_on only */
+    const char *summary;               /* one line for lists */
+    const char *story;                 /* a paragraph for `explain` */
+    uint32_t idle_per_host_max;        /* of every client; 0: the client's default */
+    uint32_t answering_max;            /* of the server; 0: no limit */
+    uint32_t connections_per_host_max; /* of every client; 0: no limit */
+    enum peer_kind peer; /* whose pool all solutions have but the one with our defaults */
+    unsigned io_workers; /* of a runtime that does the I/O for everybody; 0: one */
+    bool hands_over;     /* every runtime does, also one that moves in il_block_on only */
     const struct cause *with_hand_over; /* the same, with hands_over; NULL: there is none */
     bool has_tables;                    /* the monitor shows tables of requests and connections */
     bool is_unjudged;                   /* it judges for itself: no monitor, no judged requests */
@@ -59,6 +62,7 @@ struct solution {
     bool is_whole;         /* it brings responses whole, also when they were to be streamed */
     bool is_plain;         /* nothing but clients, which may be used from anywhere as they are */
     bool has_defaults;     /* of runtimes, too; else they hand over only if the cause wants it */
+    bool is_own;           /* each actor has a client, and a pool, of its own */
 
     /* Make what it needs in world->solution_state. Main thread, before there are actors. */
     enum il_code (*open)(struct world *world, struct il_error *err);
@@ -155,6 +159,8 @@ struct ask {
     uint64_t middle;   /* when that many have been read, `on_middle` is set */
     uint32_t due_ms;   /* how long the server itself takes over it */
     struct stage_event *on_middle;
+    bool is_aside;          /* it belongs to the story: how it ends is not judged */
+    struct judged *cancels; /* cancelled as soon as the answer is there: it was asked for twice */
 };
 
 struct judged {
@@ -207,6 +213,9 @@ void judged_start_alone(struct judged *judged);
 /* Wait until the records say that the request is in this phase, or is over. Main thread. */
 void judged_wait_phase(struct judged *judged, enum il_phase phase);
 
+/* Wait until the monitor has seen the request on its way, or it is over. Main thread. */
+void judged_wait_looked(struct judged *judged);
+
 /* ---- the world ---- */
 
 /* Set-up requests. */
@@ -229,6 +238,7 @@ struct world {
     struct stage_server *server;
     struct il_tls *tls; /* NULL: http */
     void *solution_state;
+    struct peer *peers[WORLD_ACTORS_MAX]; /* one for all, or one for each actor; NULL: none */
     _Atomic bool is_failed;
 
     /* Set when a request was proven to be starved: whoever blocks user code, may stop. */
@@ -247,6 +257,15 @@ struct world {
 void world_play(const struct cause *cause, const struct solution *solution,
                 const struct world_options *options, struct result *result,
                 struct timeline *timeline);
+
+/* Send a request for `actor`, by the solution. In a task of the actor's runtime. `path`: of the
+ * request, by which the monitor finds it. */
+enum il_code world_send(struct world *world, struct actor *actor, const struct il_request *request,
+                        const char *path, bool is_streaming, struct il_response **ret_response,
+                        struct il_error *err);
+
+/* A request that waits in the pool of another kind of client. False: it does not. */
+bool world_look_at_peers(struct world *world, const char *path, struct il_watch_request *ret_row);
 
 /* "http" or "https". */
 const char *world_scheme(const struct world *world);

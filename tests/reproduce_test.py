@@ -15,7 +15,8 @@ import harness  # noqa: E402
 EXE = os.path.join(os.environ.get("IL_BUILD", "build"), "interloop")
 CAUSES = ["parked", "parked-between", "dropped-idle", "dropped-in-flight", "busy", "busy+hand-over",
           "busy-sibling", "busy-sibling+hand-over", "all-workers-busy", "all-workers-busy+hand-over",
-          "handed-over", "leftovers", "dropped-mid-body", "seed"]
+          "handed-over", "leftovers", "dropped-mid-body", "stale",
+          "slot-leak", "lost-waiter", "leader-cancelled", "seed"]
 SOLUTIONS = ["shared", "single-runtime", "per-runtime", "factory", "proxy", "channel", "interloop"]
 CHECKS = []
 
@@ -59,7 +60,7 @@ def want(what, actual, wanted):
 
 @check
 def tls_makes_no_difference_to_who_hangs():
-    out = run("reproduce", "--tls", "--json", "--cause", "parked,leftovers,dropped-mid-body")
+    out = run("reproduce", "--tls", "--json", "--cause", "parked,leftovers,dropped-mid-body,stale,slot-leak")
     yield from want("exit status", out.returncode, 0)
     for cell in json.loads(out.stdout)["cells"]:
         yield from want(f"{cell['cause']} under {cell['solution']}", cell["verdict"], cell["expected"])
