@@ -584,8 +584,9 @@ static enum il_code call_choose_protocol(const struct il_call *call, const struc
     if (wants_h2 && !*ret_is_h2) {
         return il_fail(err, IL_EPROTOCOL,
                        "%s:%u does not speak HTTP/2, which http_version of the client demands (it "
-                       "chose \"%s\" by ALPN)",
-                       call->request->url.host, call->request->url.port, tls_protocol(stream));
+                       "chose %s by ALPN)",
+                       call->request->url.host, call->request->url.port,
+                       tls_protocol(stream)[0] != '\0' ? tls_protocol(stream) : "no protocol");
     }
     return IL_OK;
 }

@@ -63,6 +63,7 @@ void tls_stream_take_session(struct tls_stream *tls, SSL_SESSION *session);
 /* ---- words ---- */
 
 #define TLS_NAME_SIZE 72
+#define TLS_WHY_SIZE  96
 
 /* "CN=example.com, O=Example" of a name, escaped; cut to fit. Returns `text`. */
 const char *tls_name_text(const X509_NAME *name, char *text, size_t size);
@@ -70,8 +71,15 @@ const char *tls_name_text(const X509_NAME *name, char *text, size_t size);
 /* "X509_V_ERR_CERT_HAS_EXPIRED"; "X509_V_ERR 99" for those without a name here. */
 const char *tls_verify_name(int result, char text[static 24]);
 
+/* "2027-01-31 12:00:00Z"; "?" for a time that is none. Returns `text`. */
+const char *tls_time_text(const ASN1_TIME *time, char *text, size_t size);
+
+/* What is wrong with the certificate (NULL: not known), as a sentence about it: "it expired on
+ * 2021-01-01 00:00:00Z". Returns `text`. */
+const char *tls_verify_text(int result, const X509 *certificate, char *text, size_t size);
+
 /* Say what is the first entry of this thread's error queue, and empty it: "no suitable key share".
- */
+ * Of an alert that the server has sent also what it means. */
 const char *tls_queue_text(char *text, size_t size);
 
 /* The SHA-256 of a certificate's public key (SubjectPublicKeyInfo). False: out of memory. */

@@ -44,7 +44,7 @@ struct tls_stream {
         int result; /* X509_V_...; X509_V_OK: none was bad */
         int depth;
         char subject[TLS_NAME_SIZE], issuer[TLS_NAME_SIZE];
-        char good_for[TLS_NAME_SIZE]; /* a certificate for other hosts */
+        char why[TLS_WHY_SIZE]; /* in our words */
     } bad;
     const char *alpn;  /* offered; static */
     char protocol[16]; /* chosen of them */
@@ -180,7 +180,7 @@ static void certificate_names(X509 *certificate, char *text, size_t size)
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     size_t used = 0;
 
-    (void)snprintf(text, size, "no host");
+    (void)snprintf(text, size, "no host: there is no subject alternative name");
     for (int i = 0; i < sk_GENERAL_NAME_num(names) && used + 4 < size; i++) {
         char one[TLS_NAME_SIZE];
 
@@ -205,7 +205,12 @@ static void note_names(struct tls_stream *tls, X509 *certificate)
     (void)tls_name_text(certificate != NULL ? X509_get_issuer_name(certificate) : NULL,
                         tls->bad.issuer, sizeof(tls->bad.issuer));
     if (certificate != NULL && is_host_mismatch(tls->bad.result)) {
-        certificate_names(certificate, tls->bad.good_for, sizeof(tls->bad.good_for));
+        char names[TLS_NAME_SIZE];
+
+        certificate_names(certificate, names, sizeof(names));
+        (void)snprintf(tls->bad.why, sizeof(tls->bad.why), "it is for %s", names);
+    } else {
+        (void)tls_verify_text(tls->bad.result, certificate, tls->bad.why, sizeof(tls->bad.why));
     }
 }
 
@@ -223,17 +228,12 @@ void tls_stream_note_bad_certificate(struct tls_stream *tls, X509_STORE_CTX *con
 
 static enum il_code fail_certificate(struct tls_stream *tls)
 {
-    char name[24], why[96];
+    char name[24];
 
-    if (is_host_mismatch(tls->bad.result)) {
-        (void)snprintf(why, sizeof(why), "it is for %s", tls->bad.good_for);
-    } else {
-        (void)snprintf(why, sizeof(why), "%s", X509_verify_cert_error_string(tls->bad.result));
-    }
     return il_fail_errno(&tls->failure, IL_ECERT, 0,
-                         "%.60s:%u: certificate not accepted: %.72s (%s): depth %d, subject "
+                         "%.60s:%u: certificate not accepted: %.88s (%s): depth %d, subject "
                          "'%.48s', issuer '%.48s'",
-                         tls->host, tls->port, why, tls_verify_name(tls->bad.result, name),
+                         tls->host, tls->port, tls->bad.why, tls_verify_name(tls->bad.result, name),
                          tls->bad.depth, tls->bad.subject, tls->bad.issuer);
 }
 
@@ -643,15 +643,6 @@ enum il_code tls_attach(struct il_tls *settings, const struct tls_peer *peer, st
 
 /* ---- what is known ---- */
 
-static void describe_time(const ASN1_TIME *time, char *text, size_t size)
-{
-    struct tm tm;
-
-    if (ASN1_TIME_to_tm(time, &tm) != 1 || strftime(text, size, "%Y-%m-%d %H:%M:%SZ", &tm) == 0) {
-        (void)snprintf(text, size, "?");
-    }
-}
-
 static void describe_certificate(const X509 *certificate, struct il_tls_info *info)
 {
     const size_t prefix_size = strlen("sha256//");
@@ -659,7 +650,7 @@ static void describe_certificate(const X509 *certificate, struct il_tls_info *in
 
     (void)tls_name_text(X509_get_subject_name(certificate), info->subject, sizeof(info->subject));
     (void)tls_name_text(X509_get_issuer_name(certificate), info->issuer, sizeof(info->issuer));
-    describe_time(X509_get0_notAfter(certificate), info->not_after, sizeof(info->not_after));
+    (void)tls_time_text(X509_get0_notAfter(certificate), info->not_after, sizeof(info->not_after));
     if (tls_public_key_digest(certificate, digest)) {
         memcpy(info->public_key, "sha256//", prefix_size);
         (void)EVP_EncodeBlock((unsigned char *)info->public_key + prefix_size, digest,

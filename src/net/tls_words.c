@@ -65,12 +65,133 @@ const char *tls_verify_name(int result, char text[static 24])
     }
 }
 
+const char *tls_time_text(const ASN1_TIME *time, char *text, size_t size)
+{
+    struct tm tm;
+
+    if (time == NULL || ASN1_TIME_to_tm(time, &tm) != 1 ||
+        strftime(text, size, "%Y-%m-%d %H:%M:%SZ", &tm) == 0) {
+        (void)snprintf(text, size, "?");
+    }
+    ERR_clear_error();
+    return text;
+}
+
+/* "it is not valid before 2027-01-31 12:00:00Z" */
+static void put_with_time(char *text, size_t size, const char *what, const ASN1_TIME *time)
+{
+    char when[32];
+
+    (void)snprintf(text, size, "%s %s", what, tls_time_text(time, when, sizeof(when)));
+}
+
+static void put_key_size(char *text, size_t size, const X509 *certificate)
+{
+    EVP_PKEY *key = certificate != NULL ? X509_get0_pubkey(certificate) : NULL;
+
+    (void)snprintf(text, size, "its key of %d bits is too weak for the security level",
+                   key != NULL ? EVP_PKEY_get_bits(key) : 0);
+}
+
+static void put_digest(char *text, size_t size, const X509 *certificate)
+{
+    int algorithm = certificate != NULL ? X509_get_signature_nid(certificate) : NID_undef;
+
+    (void)snprintf(text, size, "it is signed with a digest that is too weak (%s)",
+                   OBJ_nid2ln(algorithm));
+}
+
+const char *tls_verify_text(int result, const X509 *certificate, char *text, size_t size)
+{
+    const char *plain = NULL;
+
+    switch (result) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        put_with_time(text, size, "it expired on",
+                      certificate != NULL ? X509_get0_notAfter(certificate) : NULL);
+        break;
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        put_with_time(text, size, "it is not valid before",
+                      certificate != NULL ? X509_get0_notBefore(certificate) : NULL);
+        break;
+    case X509_V_ERR_EE_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_KEY_TOO_SMALL:
+        put_key_size(text, size, certificate);
+        break;
+    case X509_V_ERR_CA_MD_TOO_WEAK:
+        put_digest(text, size, certificate);
+        break;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        plain = "its issuer is not trusted, nor vouched for by what the server sent";
+        break;
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+        plain = "it is self-signed and not itself trusted";
+        break;
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+        plain = "the server's chain ends here, at a CA that is not trusted";
+        break;
+    case X509_V_ERR_INVALID_PURPOSE:
+        plain = "it is not meant for servers (key usage)";
+        break;
+    case X509_V_ERR_INVALID_CA:
+        plain = "it signed another one, but is not a CA's";
+        break;
+    case X509_V_ERR_PERMITTED_VIOLATION:
+    case X509_V_ERR_EXCLUDED_VIOLATION:
+        plain = "its names are not those that its CA may vouch for (name constraints)";
+        break;
+    default:
+        plain = X509_verify_cert_error_string(result);
+        break;
+    }
+    if (plain != NULL) {
+        (void)snprintf(text, size, "%s", plain);
+    }
+    ERR_clear_error();
+    return text;
+}
+
+/* What an alert of the server's means; NULL: its name says it. */
+static const char *alert_meaning(unsigned long code)
+{
+    if (ERR_GET_LIB(code) != ERR_LIB_SSL) {
+        return NULL;
+    }
+    switch (ERR_GET_REASON(code)) {
+    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+        return "the server speaks none of the TLS versions offered";
+    case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
+        return "the server and we have no cipher in common, or it wants a certificate of ours";
+    case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
+        return "the server speaks none of the protocols offered (ALPN)";
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+        return "the server wants a certificate of ours";
+    case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
+    case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+    case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
+        return "the server does not accept our certificate";
+    case SSL_R_TLSV1_UNRECOGNIZED_NAME:
+        return "the server does not know the host";
+    default:
+        return NULL;
+    }
+}
+
 const char *tls_queue_text(char *text, size_t size)
 {
     unsigned long code = ERR_get_error();
     const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+    const char *meaning = alert_meaning(code);
 
-    if (reason != NULL) {
+    if (reason != NULL && meaning != NULL) {
+        (void)snprintf(text, size, "%s (%s)", meaning, reason);
+    } else if (reason != NULL) {
         (void)snprintf(text, size, "%s", reason);
     } else {
         (void)snprintf(text, size, "OpenSSL error %lx", code);
