@@ -4,46 +4,12 @@
  * Owns: the idle connections, and the records of origins and waiters. An origin is freed when
  *   neither connections nor waiters are left.
  * Threads: any. */
-#include "client/pool.h"
-
 #include "client/call.h"
 #include "client/client.h"
 #include "client/conn.h"
 #include "client/drivers.h"
+#include "client/pool_inside.h"
 #include "client/session.h"
-
-void work_do(struct pool_work *work)
-{
-    while (work->wake != NULL) {
-        struct il_call *call = work->wake;
-
-        work->wake = call->wake_next;
-        call_post_wake(call);
-    }
-    while (work->close != NULL) {
-        struct conn *conn = work->close;
-
-        work->close = conn->close_next;
-        if (conn->bound != NULL) {
-            bound_retire(conn);
-        } else {
-            conn_close(conn);
-        }
-    }
-    while (work->retire != NULL) {
-        struct session *session = work->retire;
-
-        work->retire = session->close_next;
-        session_retire(session);
-    }
-    while (work->free != NULL) {
-        struct pool_origin *origin = work->free;
-
-        work->free = origin->free_next;
-        il_free(origin);
-    }
-    il_free(work->free_group);
-}
 
 static void work_free_later(struct pool_work *work, struct pool_origin *origin)
 {
@@ -151,8 +117,7 @@ static struct pool_origin *origin_get_locked(struct pool *pool,
     return made;
 }
 
-/* How many are idle. Exact as to what was put or taken under the pool's mutex. */
-static uint32_t origin_idle_count(const struct pool_origin *origin)
+uint32_t origin_idle_count(const struct pool_origin *origin)
 {
     uint32_t count = 0;
 
@@ -183,148 +148,6 @@ void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
         shelves_unlock(pool);
         work_free_later(work, origin);
     }
-}
-
-/* ---- waking ---- */
-
-static void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work)
-{
-    struct il_call *call = call_ref(il_container_of(waiter, struct il_call, waiter));
-
-    waiter->is_woken = true;
-    il_list_unlink(&waiter->link);
-    il_list_push_back(&waiter->group->woken, &waiter->link);
-    call->wake_next = work->wake;
-    work->wake = call;
-}
-
-/* Wake the oldest. */
-static void group_wake_locked(struct pool_group *group, struct pool_work *work)
-{
-    if (!il_list_is_empty(&group->asleep)) {
-        waiter_wake_locked(il_container_of(group->asleep.next, struct pool_waiter, link), work);
-    }
-}
-
-/* There is a place for a connection: wake the oldest who is not opening one already. */
-static void group_offer_place_locked(struct pool_group *group, struct pool_work *work)
-{
-    il_list_for_each(&group->asleep, node)
-    {
-        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
-
-        if (!waiter->is_dialing) {
-            waiter_wake_locked(waiter, work);
-            return;
-        }
-    }
-}
-
-void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
-{
-    il_list_for_each(&origin->groups, node)
-    {
-        group_wake_locked(il_container_of(node, struct pool_group, link), work);
-        if (IL_MUTANT(ONE_LOOP)) {
-            return;
-        }
-    }
-}
-
-static bool pool_has_place(const struct pool *pool, const struct pool_origin *origin)
-{
-    return pool->connections_per_host_max == 0 ||
-           atomic_load(&origin->connection_count) < pool->connections_per_host_max;
-}
-
-/* Is there anything for a waiter? */
-static bool origin_has_something(const struct pool *pool, const struct pool_origin *origin)
-{
-    return origin_idle_count(origin) > 0 || pool_has_place(pool, origin) ||
-           origin_find_session_locked(origin) != NULL;
-}
-
-/* ---- waiting ---- */
-
-static struct pool_group *group_find_locked(struct pool_origin *origin, uint64_t loop_id)
-{
-    il_list_for_each(&origin->groups, node)
-    {
-        struct pool_group *group = il_container_of(node, struct pool_group, link);
-
-        if (group->loop_id == loop_id) {
-            return group;
-        }
-    }
-    return NULL;
-}
-
-static bool waiter_enqueue_locked(struct pool *pool, struct pool_origin *origin,
-                                  struct il_call *call, uint64_t loop_id)
-{
-    struct pool_group *group = group_find_locked(origin, loop_id);
-
-    if (group == NULL) {
-        group = il_calloc(1, sizeof(*group)); /* rare: once for each loop that begins to wait */
-        if (group == NULL) {
-            return false;
-        }
-        group->loop_id = loop_id;
-        il_list_init(&group->link);
-        il_list_init(&group->asleep);
-        il_list_init(&group->woken);
-        il_list_push_back(&origin->groups, &group->link);
-    }
-    call->waiter.group = group;
-    call->waiter.origin = origin;
-    call->waiter.is_woken = false;
-    il_list_push_back(&group->asleep, &call->waiter.link);
-    atomic_fetch_add(&origin->waiter_count, 1);
-    pool->waiter_count++; /* one that gets a place to dial is taken out of the count again */
-    return true;
-}
-
-static void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struct pool_work *work)
-{
-    struct pool_group *group = call->waiter.group;
-
-    il_list_unlink(&call->waiter.link);
-    atomic_fetch_sub(&call->waiter.origin->waiter_count, 1);
-    call->waiter.group = NULL;
-    call->waiter.origin = NULL;
-    call->waiter.is_woken = false;
-    pool->waiter_count -= !call->waiter.is_dialing;
-    group->dialing_count -= call->waiter.is_dialing;
-    call->waiter.is_dialing = false;
-    if (il_list_is_empty(&group->asleep) && il_list_is_empty(&group->woken)) {
-        il_list_unlink(&group->link);
-        il_assert(work->free_group == NULL);
-        work->free_group = group;
-    }
-}
-
-void pool_leave(struct pool *pool, struct il_call *call)
-{
-    struct pool_work work = { 0 };
-    struct pool_origin *origin;
-
-    if (!pool->assigns && call->waiter.origin == NULL) {
-        return; /* nobody but the call's own loop changes that */
-    }
-    sys_mutex_lock(&pool->mutex);
-    origin = call->waiter.origin;
-    if (origin != NULL) {
-        bool was_woken = call->waiter.is_woken;
-        struct pool_group *group = call->waiter.group;
-
-        if (was_woken && !IL_MUTANT(WAKE_KEPT) && origin_has_something(pool, origin)) {
-            group_wake_locked(group, &work); /* ours is of no use to us: pass it on */
-        }
-        waiter_dequeue_locked(pool, call, &work);
-        origin_drop_if_empty_locked(pool, origin, &work);
-    }
-    sys_mutex_unlock(&pool->mutex);
-    work_do(&work);
 }
 
 /* ---- the shelves ---- */
@@ -589,10 +412,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         call->waiter.is_dialing = is_dialing;
         call->waiter.group->dialing_count += is_dialing;
         pool->waiter_count -= is_dialing;
-    } else if (call->waiter.is_woken) { /* the wake brought nothing: sleep on, as the oldest */
-        call->waiter.is_woken = false;
-        il_list_unlink(&call->waiter.link);
-        il_list_push_front(&call->waiter.group->asleep, &call->waiter.link);
+    } else if (call->waiter.is_woken) {
+        waiter_sleep_on_locked(&call->waiter);
     }
     if (has_place) {
         atomic_fetch_add(&origin->connection_count, 1);
@@ -641,9 +462,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
     }
     if (conn != NULL || session != NULL) {
         if (call->waiter.origin != NULL) {
-            if (origin_has_something(pool, origin)) {
-                group_wake_locked(call->waiter.group, &work); /* there is more: pass it on */
-            }
+            waiter_pass_on_locked(pool, call, &work);
             waiter_dequeue_locked(pool, call, &work);
         }
         *ret_got = (struct pool_got){ .answer = session != NULL ? POOL_SHARED : POOL_TAKEN,
@@ -732,29 +551,6 @@ bool pool_forget(struct pool *pool, struct conn *conn)
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
     return was_idle;
-}
-
-/* The bound way: hand it to the oldest waiter, dead or alive. */
-static bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct conn *conn,
-                                 struct pool_work *work)
-{
-    struct pool_group *group = group_find_locked(origin, 0);
-    struct pool_waiter *waiter;
-
-    if (group == NULL) {
-        return false;
-    }
-    waiter = il_container_of(group->asleep.next, struct pool_waiter, link);
-    if (&waiter->link == &group->asleep) {
-        return false;
-    }
-    group_wake_locked(group, work);
-    waiter_dequeue_locked(pool, il_container_of(waiter, struct il_call, waiter), work);
-    waiter->assigned = conn;
-    sys_mutex_lock(&pool->shelves[0].mutex);
-    pool->shelves[0].reuses_total++;
-    sys_mutex_unlock(&pool->shelves[0].mutex);
-    return true;
 }
 
 /* The connection that has rested longest on a shelf, of `origin` or of all (NULL). */

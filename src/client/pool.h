@@ -255,38 +255,4 @@ void pool_count_retry(struct pool *pool);
 /* Assert that nobody sleeps while there is something to take. */
 void pool_validate(struct pool *pool);
 
-/* ---- between pool.c and pool_session.c; the pool's mutex is held ---- */
-
-/* What was decided under the lock and is done after it. */
-struct pool_work {
-    struct il_call *wake;     /* linked by wake_next; a reference each */
-    struct conn *close;       /* linked by close_next; nobody else's */
-    struct session *retire;   /* linked by close_next; with the pool's references */
-    struct pool_origin *free; /* empty, and unlinked; linked by free_next */
-    struct pool_group *free_group;
-};
-void work_do(struct pool_work *work); /* the mutex is not held any more */
-
-/* Something has become free: wake the oldest waiter of every loop that has waiters. */
-void origin_wake_locked(struct pool_origin *origin, struct pool_work *work);
-void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
-                                 struct pool_work *work);
-
-/* A session with a free place, or NULL; likewise, with the place and a reference taken. */
-struct session *origin_find_session_locked(const struct pool_origin *origin);
-struct session *origin_take_session_locked(struct pool_origin *origin);
-void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work);
-uint32_t pool_count_idle_sessions_locked(const struct pool *pool);
-
-/* ---- between pool.c and pool_shelf.c ---- */
-
-void shelf_init(struct pool_shelf *shelf);
-void shelf_deinit(struct pool_shelf *shelf);
-void shelf_list_call_locked(struct pool_shelf *shelf, struct il_call *call);
-void shelf_unlist_call_locked(struct pool_shelf *shelf, struct il_call *call);
-
-/* The mutexes of all the shelves, in their order. */
-void shelves_lock(struct pool *pool);
-void shelves_unlock(struct pool *pool);
-
 #endif

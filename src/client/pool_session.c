@@ -6,7 +6,7 @@
  *
  * Owns: a reference to each session that is listed. Threads: any; pool->mutex guards all of it. */
 #include "client/client.h"
-#include "client/pool.h"
+#include "client/pool_inside.h"
 #include "client/session.h"
 
 static struct session *session_at(struct il_list *node)

@@ -8,7 +8,7 @@
  * Owns: the spares. Threads: any. */
 #include "client/call.h"
 #include "client/client.h"
-#include "client/pool.h"
+#include "client/pool_inside.h"
 
 #define POOL_ID_BLOCK 64 /* ids of calls that a shelf takes at a time */
 

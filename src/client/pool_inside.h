@@ -1,0 +1,72 @@
+/* pool_inside.h: what the files of the pool share: pool.c (taking and giving back), pool_queue.c
+ * (who waits), pool_session.c (HTTP/2), pool_shelf.c (what a loop has for itself). */
+#ifndef IL_CLIENT_POOL_INSIDE_H
+#define IL_CLIENT_POOL_INSIDE_H
+
+#include "client/pool.h"
+
+/* What was decided under the lock and is done after it. */
+struct pool_work {
+    struct il_call *wake;     /* linked by wake_next; a reference each */
+    struct conn *close;       /* linked by close_next; nobody else's */
+    struct session *retire;   /* linked by close_next; with the pool's references */
+    struct pool_origin *free; /* empty, and unlinked; linked by free_next */
+    struct pool_group *free_group;
+};
+void work_do(struct pool_work *work); /* the mutex is not held any more */
+
+/* ---- pool.c; the pool's mutex is held ---- */
+
+/* How many are idle. Exact as to what was put or taken under the pool's mutex. */
+uint32_t origin_idle_count(const struct pool_origin *origin);
+void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
+                                 struct pool_work *work);
+
+/* ---- pool_queue.c; the pool's mutex is held ---- */
+
+/* Is there room for one connection more? */
+bool pool_has_place(const struct pool *pool, const struct pool_origin *origin);
+
+/* Something has become free: wake the oldest waiter of every loop that has waiters. */
+void origin_wake_locked(struct pool_origin *origin, struct pool_work *work);
+
+/* The waiters of a loop, or NULL. */
+struct pool_group *group_find_locked(struct pool_origin *origin, uint64_t loop_id);
+
+/* Wake the oldest; with the second, the oldest that is not opening a connection already. */
+void group_wake_locked(struct pool_group *group, struct pool_work *work);
+void group_offer_place_locked(struct pool_group *group, struct pool_work *work);
+
+/* Into the queue, at its end; false: no memory. Back to sleep, as the oldest. Out of it. */
+bool waiter_enqueue_locked(struct pool *pool, struct pool_origin *origin, struct il_call *call,
+                           uint64_t loop_id);
+void waiter_sleep_on_locked(struct pool_waiter *waiter);
+void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struct pool_work *work);
+
+/* The call takes one thing of several: if there is more, its group hears of it. */
+void waiter_pass_on_locked(struct pool *pool, struct il_call *call, struct pool_work *work);
+
+/* The bound way: hand the connection to the oldest waiter, dead or alive. False: there is none. */
+bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct conn *conn,
+                          struct pool_work *work);
+
+/* ---- pool_session.c; the pool's mutex is held ---- */
+
+/* A session with a free place, or NULL; likewise, with the place and a reference taken. */
+struct session *origin_find_session_locked(const struct pool_origin *origin);
+struct session *origin_take_session_locked(struct pool_origin *origin);
+void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work);
+uint32_t pool_count_idle_sessions_locked(const struct pool *pool);
+
+/* ---- pool_shelf.c ---- */
+
+void shelf_init(struct pool_shelf *shelf);
+void shelf_deinit(struct pool_shelf *shelf);
+void shelf_list_call_locked(struct pool_shelf *shelf, struct il_call *call);
+void shelf_unlist_call_locked(struct pool_shelf *shelf, struct il_call *call);
+
+/* The mutexes of all the shelves, in their order. */
+void shelves_lock(struct pool *pool);
+void shelves_unlock(struct pool *pool);
+
+#endif
