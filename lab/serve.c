@@ -31,6 +31,8 @@ enum serve_option {
     SERVE_CA_FILE,
     SERVE_CLIENT_FILE,
     SERVE_TLS_CUT,
+    SERVE_HTTP1_1,
+    SERVE_STREAMS,
 };
 
 static const struct option serve_options[] = {
@@ -39,6 +41,8 @@ static const struct option serve_options[] = {
     { "json", no_argument, NULL, SERVE_JSON },
     { "help", no_argument, NULL, SERVE_HELP },
     { "http10", no_argument, NULL, SERVE_HTTP10 },
+    { "http1.1", no_argument, NULL, SERVE_HTTP1_1 },
+    { "streams", required_argument, NULL, SERVE_STREAMS },
     { "delay", required_argument, NULL, SERVE_DELAY },
     { "idle-timeout", required_argument, NULL, SERVE_IDLE_TIMEOUT },
     { "connections", required_argument, NULL, SERVE_CONNECTIONS },
@@ -53,7 +57,9 @@ static const struct option serve_options[] = {
 
 static const char serve_usage[] =
     "Usage: interloop serve [OPTION]...\n"
-    "A local HTTP/1.1 server that misbehaves as the path of each request says.\n"
+    "A local HTTP server that misbehaves as the path of each request says. It speaks HTTP/1.1, "
+    "and\n"
+    "HTTP/2 to clients that begin with it: by prior knowledge, or with --tls by ALPN.\n"
     "\n"
     "  -a, --address ADDRESS   listen on this numeric address (127.0.0.1)\n"
     "  -p, --port PORT         listen on this port (0: any free one, which is printed)\n"
@@ -62,6 +68,8 @@ static const char serve_usage[] =
     "      --connections N     serve so many at once, leave others in the backlog (0: no limit)\n"
     "      --requests N        close a connection after its Nth request (0: no limit)\n"
     "      --answering N       answer so many requests at once, queue the others (0: no limit)\n"
+    "      --streams N         allow so many streams at once on a connection of HTTP/2 (100)\n"
+    "      --http1.1           do not speak HTTP/2\n"
     "      --http10            answer as an HTTP/1.0 server\n"
     "      --tls               speak TLS, with a certificate for localhost made on the spot\n"
     "      --ca-file FILE      with --tls: write there whom to trust (interloop get --cacert)\n"
@@ -113,7 +121,7 @@ static bool serve_number(const char *option, const char *text, uint64_t max, uin
 static bool serve_take_option(struct serve *serve, int option)
 {
     struct lab_server_options *options = &serve->options;
-    uint64_t port = 0;
+    uint64_t port = 0, streams_max = 0;
     bool is_good;
 
     switch (option) {
@@ -130,6 +138,12 @@ static bool serve_take_option(struct serve *serve, int option)
         return serve->is_help = true;
     case SERVE_HTTP10:
         return options->is_http10 = true;
+    case SERVE_HTTP1_1:
+        return options->is_http1_only = true;
+    case SERVE_STREAMS:
+        is_good = serve_number("--streams", optarg, INT32_MAX, &streams_max);
+        options->streams_max = (uint32_t)streams_max;
+        return is_good;
     case SERVE_TLS:
         return serve->is_tls = true;
     case SERVE_CA_FILE:
@@ -237,6 +251,8 @@ static bool serve_make_certificates(struct serve *serve)
     }
     serve->tls.certificate_pem = serve->certificate.pem;
     serve->tls.key_pem = serve->certificate.key_pem;
+    serve->tls.alpn =
+        serve->options.is_http1_only || serve->options.is_http10 ? "http/1.1" : "h2,http/1.1";
     serve->options.tls = &serve->tls;
     return (serve->ca_file == NULL ||
             serve_write_file(serve->ca_file, lab_authority_pem(serve->authority), "")) &&

@@ -3,10 +3,10 @@
  * Owns: the listening socket, the epoll set, every connection. Threads: lab_server_start and
  *   lab_server_stop the caller's, everything else the server's; what other threads want comes
  *   through server_control.c.
- * Turn: events, timers, commands, connections made ready by these; then closed connections are
- *   freed, counters published and commands reported done, in this order: so a caller that comes
- *   back from a command finds all of its effects.
- * Ends: lab_server_stop() makes the loop leave, joins it, then closes and frees what is left. */
+ * Turn: events, timers, commands, connections made ready by these, what streams have to send; then
+ *   closed connections are freed, counters published and commands reported done, in this order: so
+ * a caller that comes back from a command finds all of its effects. Ends: lab_server_stop() makes
+ * the loop leave, joins it, then closes and frees what is left. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -218,7 +218,10 @@ static void server_turn(struct lab_server *server)
     server_on_timers(server);
     server_on_ready(server);
     control_run(server, &ran);
-    server_on_ready(server);
+    do {
+        server_on_ready(server);
+        mux_run_touched(server);
+    } while (!il_list_is_empty(&server->ready));
     server_bury(server);
     control_publish(server, &ran);
 }
@@ -345,6 +348,7 @@ static void server_init(struct lab_server *server, const struct lab_server_optio
     server->listen_fd = server->epoll_fd = server->wake_fd = -1;
     server->accept_retry.place = TIMER_UNARMED;
     il_list_init(&server->conns);
+    il_list_init(&server->muxes);
     il_list_init(&server->graveyard);
     il_list_init(&server->ready);
     il_list_init(&server->slot_queue);
@@ -374,6 +378,8 @@ static void server_deinit(struct lab_server *server)
     timers_deinit(&server->timers);
     il_assert(server->counters.open_count == 0);
     il_assert(server->slots_used == 0);
+    il_assert(server->conn_count == 0);
+    il_assert(il_list_is_empty(&server->muxes));
     il_assert(il_list_is_empty(&server->commands));
     for (size_t i = 0; i < 3; i++) {
         int fd = (const int[]){ server->listen_fd, server->epoll_fd, server->wake_fd }[i];

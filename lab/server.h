@@ -1,4 +1,6 @@
-/* server.h: an HTTP/1.1 server that misbehaves in every way the lab needs, inside this process.
+/* server.h: an HTTP server that misbehaves in every way the lab needs, inside this process. It
+ * speaks HTTP/1.1, and HTTP/2 to clients that begin with it: in clear by prior knowledge, in TLS
+ * by ALPN.
  *
  *     struct lab_server *server;
  *
@@ -32,18 +34,22 @@
 #define LAB_HEADER_MAX         (64 << 10) /* bytes of a request's header; more: 431 */
 #define LAB_ECHO_MAX           (64 << 20) /* bytes of a body that /echo keeps; more: 413 */
 #define LAB_CONNECTION_RECORDS 16384      /* closed connections that can still be asked about */
+#define LAB_STREAMS_MAX        100
 #define LAB_RELEASE_ALL        UINT64_MAX
 #define LAB_FOREVER            UINT64_MAX
 
 struct lab_server;
 
-/* What the server speaks under HTTP. Read by lab_server_start; zero means the default. */
+/* What the server speaks under HTTP. Read by lab_server_start; zero means the default.
+ * `alpn`: protocols separated by commas, "h2,http/1.1": the first of them that the client offers,
+ * and if it offers none, the last: so a single one is chosen, offered or not. Clients get HTTP/2
+ * where "h2" was chosen. "": none is; NULL: "http/1.1". */
 struct lab_server_tls {
     const char *certificate_pem, *key_pem; /* required; see certificates.h */
     const char *client_ca_pem;             /* demand a certificate of this CA from clients */
-    const char *alpn; /* the protocol chosen, offered or not; "" none; NULL: "http/1.1" */
-    int version;      /* 11, 12 or 13: only this one; 0: 1.2 and 1.3 */
-    bool is_cut;      /* connections end without close_notify */
+    const char *alpn;
+    int version; /* 11, 12 or 13: only this one; 0: 1.2 and 1.3 */
+    bool is_cut; /* connections end without close_notify */
 };
 
 /* Zero means the default everywhere. */
@@ -51,6 +57,8 @@ struct lab_server_options {
     const char *address;      /* numeric IPv4 or IPv6; copied; NULL means 127.0.0.1 */
     uint16_t port;            /* 0: any free one */
     bool is_http10;           /* answer as HTTP/1.0: no chunks, close unless asked to keep alive */
+    bool is_http1_only;       /* no HTTP/2 in clear; in TLS, `alpn` says; is_http10 implies it */
+    uint32_t streams_max;     /* at a time on a connection of HTTP/2; 0: LAB_STREAMS_MAX */
     uint64_t delay_ms;        /* before every answer */
     uint64_t idle_timeout_ms; /* closes a connection idle for so long; 0: never */
     uint64_t
@@ -78,6 +86,8 @@ const char *lab_server_address(const struct lab_server *server);
 
 /* ---- counters ---- */
 
+/* Connections are counted whatever they speak; one of HTTP/2 is idle when it has no stream, and
+ * answering when it has some. What is counted of requests is counted of each stream. */
 struct lab_server_counters {
     uint64_t change_count; /* grows whenever anything below changes */
     uint64_t accepted_count;

@@ -108,7 +108,9 @@ static void on_echo(struct exchange *x)
 {
     const struct conn *conn = x->conn;
     const char *method = llhttp_method_name((llhttp_method_t)x->method);
-    const char *version = conn->parser.http_minor == 0 ? " HTTP/1.0\n" : " HTTP/1.1\n";
+    const char *version = conn->stream != NULL           ? " HTTP/2\n"
+                          : conn->parser.http_minor == 0 ? " HTTP/1.0\n"
+                                                         : " HTTP/1.1\n";
     size_t line_size = strlen(method) + 1 + x->target_size + strlen(version);
     bool has_head = !exchange_flag(x, "only_body");
 
@@ -302,6 +304,12 @@ static void on_flaky(struct exchange *x)
 }
 
 /* ---- the connection after the answer ---- */
+
+static void on_goaway(struct exchange *x)
+{
+    x->closes = true;
+    answer_text(x, 200, "the last one\n");
+}
 
 static void on_close_after(struct exchange *x)
 {
@@ -623,6 +631,12 @@ const struct behaviour behaviours[] = {
       .query = "rst",
       .on_request = on_close_after,
       .does = "promises keep-alive, answers, closes at once; rst=1: resets" },
+    { .name = "goaway",
+      .path = "/goaway",
+      .query = "",
+      .on_request = on_goaway,
+      .does = "answers, and takes no more requests on this connection: `Connection: close`, or "
+              "GOAWAY; then closes" },
     { .name = "idle-close",
       .path = "/idle-close/MS",
       .query = "rst",
@@ -632,11 +646,13 @@ const struct behaviour behaviours[] = {
       .path = "/extra",
       .query = "bytes",
       .on_request = on_extra,
+      .is_text = true,
       .does = "a whole second answer (X-Token: foreign) right behind the first; bytes=N: N bytes" },
     { .name = "unasked",
       .path = "/unasked",
       .query = "after_ms after_hold bytes close",
       .on_request = on_unasked,
+      .is_text = true,
       .does = "answers, then writes a second answer (X-Token: foreign) onto the idle connection "
               "after_ms=MS (0) later, or when after_hold=NAME is released; bytes=N: N bytes "
               "instead; close=1: then closes. A request in between prevents it" },
@@ -674,6 +690,7 @@ const struct behaviour behaviours[] = {
       .path = "/garbage",
       .query = "bytes close",
       .on_request = on_garbage,
+      .is_text = true,
       .does = "a line that is not HTTP, and bytes=N more; close=1: then closes" },
     { .name = "huge-header",
       .path = "/huge-header/N",
@@ -689,27 +706,32 @@ const struct behaviour behaviours[] = {
       .path = "/conflict",
       .query = "same",
       .on_request = on_conflict,
+      .is_text = true,
       .does = "two Content-Lengths, 5 and 7; same=1: both 5" },
     { .name = "cl-te",
       .path = "/cl-te",
       .query = "",
       .on_request = on_cl_te,
+      .is_text = true,
       .does = "Content-Length: 3 together with a chunked body of 5" },
     { .name = "content-length",
       .path = "/content-length/VALUE",
       .query = "",
       .on_request = on_content_length,
+      .is_text = true,
       .does = "VALUE, percent-decoded, as Content-Length, and a body of 5 bytes" },
     { .name = "bad-chunk",
       .path = "/bad-chunk",
       .query = "kind",
       .on_request = on_bad_chunk,
+      .is_text = true,
       .does = "a chunked body that is wrong by kind=size (no number), overflow, end (longer than "
               "its size), lf (no CR), negative, cut (within a chunk), no-last; then closes" },
     { .name = "raw",
       .path = "/raw/BYTES",
       .query = "keep",
       .on_request = on_raw,
+      .is_text = true,
       .does = "BYTES, percent-decoded, and nothing else; then closes; keep=1: counts as the "
               "answer" },
     { .name = "counters",

@@ -218,6 +218,10 @@ void exchange_route(struct exchange *x)
         x->argument_size = size - name_size - 2;
     }
     x->behaviour = behaviour_find(path + 1, name_size, x->argument_size > 0);
+    if (x->behaviour->is_text && x->conn->stream != NULL) {
+        exchange_refuse(x, 501, "%s is about the text of HTTP/1.1, and this is HTTP/2",
+                        x->behaviour->path);
+    }
     if (x->query[0] != '\0') {
         exchange_check_query(x);
     }
@@ -258,7 +262,7 @@ static void exchange_add_waits(struct exchange *x)
 
 void exchange_script_refusal(struct exchange *x)
 {
-    x->closes = true;
+    x->closes = x->conn->stream == NULL; /* other streams are not to blame */
     x->conn->text_size = x->conn->text_mark = 0;
     answer_text(x, x->refused_status, x->conn->refusal);
 }
@@ -325,6 +329,7 @@ static const struct {
     { 429, "429 Too Many Requests" },
     { 431, "431 Request Header Fields Too Large" },
     { 500, "500 Internal Server Error" },
+    { 501, "501 Not Implemented" },
     { 502, "502 Bad Gateway" },
     { 503, "503 Service Unavailable" },
     { 504, "504 Gateway Timeout" },
@@ -409,17 +414,16 @@ static void answer_put_status(struct exchange *x, unsigned status)
 
 void answer_begin(struct exchange *x, unsigned status)
 {
-    const struct conn *conn = x->conn;
+    struct conn *conn = x->conn;
     uint64_t limit = conn->server->options.requests_per_connection_max;
 
-    x->closes =
-        x->closes || !x->wants_keep_alive || (limit > 0 && conn->info.request_count >= limit);
+    x->closes = x->closes || !x->wants_keep_alive || (limit > 0 && x->number >= limit);
     answer_put(x, x->is_http10 ? "HTTP/1.0 " : "HTTP/1.1 ");
     answer_put_status(x, status);
     answer_put(x, "\r\nContent-Type: text/plain\r\nX-Connection: ");
-    answer_put_number(x, conn->info.number);
+    answer_put_number(x, conn_carrier(conn)->info.number);
     answer_put(x, "\r\nX-Request: ");
-    answer_put_number(x, conn->info.request_count);
+    answer_put_number(x, x->number);
     answer_put(x, "\r\n");
     if (x->closes) {
         answer_put(x, "Connection: close\r\n");

@@ -5,8 +5,9 @@
 
 #include "lab/server_inside.h"
 
-#define HELP_INDENT  24
-#define HELP_COLUMNS 96
+#define HELP_INDENT    24
+#define HELP_COLUMNS   96
+#define HELP_DOES_SIZE 512
 
 static bool help_add(struct blob *help, const char *text)
 {
@@ -16,9 +17,12 @@ static bool help_add(struct blob *help, const char *text)
 /* One behaviour: its path, and beside it what it does, broken between words. */
 static bool help_add_behaviour(struct blob *help, const struct behaviour *behaviour)
 {
-    char line[HELP_COLUMNS + 2];
+    char line[HELP_COLUMNS + 2], does[HELP_DOES_SIZE];
     size_t at = (size_t)snprintf(line, sizeof(line), "  %-*s", HELP_INDENT - 2, behaviour->path);
-    const char *word = behaviour->does;
+    const char *word = does;
+
+    (void)snprintf(does, sizeof(does), "%s%s", behaviour->does,
+                   behaviour->is_text ? " (not over HTTP/2)" : "");
 
     while (*word != '\0') {
         size_t size = strcspn(word, " ");
@@ -54,7 +58,12 @@ char *lab_server_help(void)
         "  n=ANYTHING              ignored: makes URLs different\n"
         "  Expect: 100-continue    is answered by 100 Continue\n"
         "An unknown path is answered by 404, an unknown or wrong parameter by 400. Answers carry\n"
-        "X-Connection and X-Request: by which connection they came, as its which request.\n";
+        "X-Connection and X-Request: by which connection they came, as its which request.\n"
+        "\n"
+        "Over HTTP/2 each stream is a request, and all of this is done to it alone; but a close "
+        "is\n"
+        "one of the connection, with all its streams. A reset is one of the stream (RST_STREAM).\n"
+        "What `Connection: close` says in HTTP/1.1, is said by GOAWAY.\n";
     struct blob help = { 0 };
     bool is_complete = true;
 

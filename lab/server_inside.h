@@ -4,6 +4,8 @@
  *   server_tls.c        what connections call instead of recv and send
  *   server_control.c    commands and questions of other threads
  *   server_conn.c       one connection: states, reading, running its script, closing
+ *   server_mux.c        a connection of HTTP/2: frames, and which streams are on it
+ *   server_stream.c     one stream, which is a connection to everybody else
  *   server_request.c    what the parser says of a request
  *   server_script.c     a script: the steps that make up an answer, and how steps become bytes
  *   server_gate.c       named gates that hold requests
@@ -24,6 +26,7 @@
 #define timers_deinit lab_timers_deinit
 
 #include <llhttp.h>
+#include <nghttp2/nghttp2.h>
 #include <pthread.h>
 #include <sys/socket.h>
 
@@ -40,13 +43,17 @@
 #define CONN_TURN_BYTES   (256 << 10) /* sent before other connections have their turn */
 #define CONN_BODY_KEEP    (1 << 20)   /* bytes for bodies kept from request to request */
 #define CONN_LINGER_NS    2000000000u
-#define CHUNK_MAX         8192 /* bytes of a chunk: whole ones must fit into CONN_OUT_SIZE */
+#define STREAM_OUT_MAX    (64 << 10)  /* bytes of an answer that wait for the client's window */
+#define STREAM_HEAD_MAX   (256 << 10) /* bytes of an answer's header; more: the stream is reset */
+#define CHUNK_MAX         8192        /* bytes of a chunk: whole ones must fit into CONN_OUT_SIZE */
 #define SCRIPT_STEPS_MAX  16
 #define WAIT_MS_MAX       (24u * 3600 * 1000)
 #define BODY_MAX          (UINT64_C(1) << 40)
 
 struct conn;
 struct exchange;
+struct mux;
+struct mux_stream;
 
 /* ---- timers ---- */
 
@@ -160,6 +167,7 @@ struct exchange {
     const char *argument; /* the path after "/bytes/"; "" if there is none; not decoded */
     size_t argument_size;
     const char *query; /* after "?"; "" if there is none; NUL-terminated */
+    uint64_t number;   /* of its connection's requests */
     size_t header_bytes;
     uint64_t body_bytes;
     uint64_t body_hash;
@@ -183,7 +191,7 @@ struct exchange {
 
 struct conn {
     struct lab_server *server;
-    struct il_list link;      /* in server->conns, or server->graveyard */
+    struct il_list link;      /* in server->conns, mux->streams or server->graveyard */
     struct il_list wait_link; /* in a gate, the queue for a slot, or server->ready */
     int fd;
     uint32_t interest; /* what epoll reports of fd */
@@ -193,10 +201,13 @@ struct conn {
     struct timer timer;
     struct lab_connection info;
     llhttp_t parser;
-    struct ssl_st *tls;  /* NULL: http */
-    bool is_tls_broken;  /* nothing more can be said through it */
-    bool is_half_closed; /* we said that no more comes */
-    bool is_paused;      /* a parser callback wants the script of `stage` to run */
+    struct ssl_st *tls;        /* NULL: http */
+    struct mux *mux;           /* it speaks HTTP/2: each of its streams is a conn of its own */
+    struct mux_stream *stream; /* it is a stream, and has no socket */
+    bool is_undecided;         /* not a byte that would tell HTTP/1.1 from HTTP/2 has come */
+    bool is_tls_broken;        /* nothing more can be said through it */
+    bool is_half_closed;       /* we said that no more comes */
+    bool is_paused;            /* a parser callback wants the script of `stage` to run */
     bool is_behind_head; /* the parser paused there: a request without a body ends without a byte */
     bool is_drained;     /* recv() has nothing more until epoll says so */
     struct exchange exchange;
@@ -219,17 +230,112 @@ struct conn {
 
 /* Takes `fd` when it returns IL_OK. */
 enum il_code conn_new(struct lab_server *server, int fd, uint16_t peer_port);
+/* For a stream; NULL: out of memory. */
+struct conn *conn_new_for_stream(struct mux *mux, struct mux_stream *stream);
 void conn_free(struct conn *conn); /* closed ones only */
 void conn_on_events(struct conn *conn, uint32_t events);
 void conn_on_timer(struct conn *conn);
-void conn_on_ready(struct conn *conn); /* passed a gate, or got a slot */
+void conn_on_ready(struct conn *conn);  /* passed a gate, or got a slot */
+void conn_on_stream(struct conn *conn); /* of a stream: there is more to read, or room */
 void conn_close(struct conn *conn, enum lab_close how, bool is_by_client);
 void conn_half_close(struct conn *conn);
+void conn_linger(struct conn *conn); /* say that no more comes, and wait until the client closes */
+void conn_want(struct conn *conn, uint32_t interest);
+void conn_set_busy(struct conn *conn, bool is_busy); /* one of HTTP/2: it has streams, or not */
+/* The connection that a stream is on; itself, if it is none. */
+struct conn *conn_carrier(struct conn *conn);
+
+/* ---- HTTP/2 ---- */
+
+#define MUX_PREFACE_SIZE NGHTTP2_CLIENT_MAGIC_LEN
+
+/* server_mux.c: a connection of HTTP/2. */
+struct mux {
+    struct conn *conn;
+    nghttp2_session *session;
+    struct il_list streams; /* conn.link */
+    size_t stream_count;
+    struct il_list wakes; /* mux_stream.wake_link: may go on */
+    struct il_list link;  /* in server->muxes, when it has something to do */
+    const uint8_t *frame; /* nghttp2's, not yet in conn->out */
+    size_t frame_size;
+    bool is_leaving; /* GOAWAY: it ends with its last stream */
+    bool is_cut;     /* it ends as soon as what there is has been sent */
+    bool is_ending;  /* nothing more is said of its streams */
+};
+
+/* A piece of mux_stream.fields. */
+struct slice {
+    size_t at, size;
+};
+
+/* server_stream.c: between the frames of HTTP/2 and the text that everybody else here speaks. */
+struct mux_stream {
+    struct mux *mux;
+    struct conn *conn;
+    int32_t id;
+    struct il_list wake_link;
+
+    /* The request: its fields as they came, "name: value\n", and as text to be read. */
+    struct blob fields, trailers, in;
+    struct slice method, path;
+    size_t in_begin;
+    size_t unread_size; /* body bytes whose window is to be given back */
+    bool has_head;
+
+    /* The answer: parsed from the text, its body kept until the client's window takes it. */
+    llhttp_t parser;
+    struct blob names; /* "name\0value\0" of its header, later of its trailers */
+    size_t field_count;
+    size_t heads_queued; /* headers, 1xx too, that are not yet in frames */
+    struct blob out;
+    size_t out_begin;
+    bool has_answer;      /* the final header went out */
+    bool is_answer_whole; /* parsed */
+    bool is_sent;         /* with its end */
+    bool is_broken;       /* the text cannot be said in HTTP/2 */
+    bool is_over;         /* on both sides, or reset by the client */
+};
+
+/* Whether `data` is how a client of HTTP/2 begins; false with *ret_is_open set: it may become so.
+ */
+bool mux_is_preface(const char *data, size_t size, bool *ret_is_open);
+bool mux_init(struct conn *conn); /* false: out of memory */
+void mux_free(struct mux *mux);   /* NULL is nothing */
+void mux_feed(struct mux *mux, const char *data, size_t size);
+void mux_on_events(struct mux *mux); /* receive, and go on */
+void mux_touch(struct mux *mux);     /* has something to do before the turn is over */
+void mux_wake(struct mux_stream *stream);
+void mux_run_touched(struct lab_server *server);
+void mux_leave(struct mux *mux); /* GOAWAY, and end with the last stream */
+void mux_cut(struct mux *mux);   /* end as soon as what there is has been sent */
+void mux_close_streams(struct mux *mux, enum lab_close how, bool is_by_client);
+void mux_on_stream_closed(struct conn *conn); /* conn_close of a stream */
+
+struct mux_stream *stream_new(struct mux *mux, int32_t id); /* NULL: out of memory */
+void stream_free(struct mux_stream *stream);
+/* What came for it; false: out of memory. */
+bool stream_on_field(struct mux_stream *stream, const char *name, size_t name_size,
+                     const char *value, size_t value_size);
+bool stream_on_head(struct mux_stream *stream, bool is_last);
+bool stream_on_data(struct mux_stream *stream, const char *data, size_t size);
+bool stream_on_end(struct mux_stream *stream);
+/* As recv and send. */
+ssize_t stream_receive(struct mux_stream *stream, void *data, size_t size);
+ssize_t stream_send(struct mux_stream *stream, const void *data, size_t size);
+/* The script is over: so is the answer. */
+void stream_finish(struct mux_stream *stream);
+/* Whether all that was given to stream_send has gone into frames. */
+bool stream_is_flushed(const struct mux_stream *stream);
+/* The next bytes of the answer's body, as nghttp2 asks for them. */
+ssize_t stream_on_wanted(nghttp2_session *session, int32_t id, uint8_t *data, size_t room,
+                         uint32_t *ret_flags, nghttp2_data_source *source, void *arg);
 
 /* server_tls.c. The first two as recv and send, with or without TLS. */
 ssize_t conn_socket_receive(struct conn *conn, void *data, size_t size);
 ssize_t conn_socket_send(struct conn *conn, const void *data, size_t size);
 bool conn_tls_init(struct conn *conn);                   /* false: out of memory */
+bool conn_tls_has_chosen_h2(const struct conn *conn);    /* once bytes have come through it */
 void conn_tls_end(struct conn *conn, bool says_goodbye); /* before the socket is closed */
 void conn_tls_deinit(struct conn *conn);
 enum il_code server_tls_init(struct lab_server *server, struct il_error *err);
@@ -283,6 +389,7 @@ struct behaviour {
     bool keeps_body; /* conn->body is filled */
     bool hashes_body;
     bool is_control; /* takes no place of answering_max: it may be what frees one */
+    bool is_text;    /* about the text of HTTP/1.1: 501 over HTTP/2 */
 };
 
 extern const struct behaviour behaviours[];
@@ -367,7 +474,7 @@ struct lab_server {
     int wake_fd;
     struct ssl_ctx_st *tls; /* NULL: http */
     struct bio_method_st *tls_bio;
-    char tls_alpn[16];
+    char tls_alpn[64];
     bool is_tls_cut;
     char *help;
     pthread_t thread;
@@ -381,6 +488,8 @@ struct lab_server {
     struct timer accept_retry;
     uint16_t filler_ports[SERVER_FILLER_MAX]; /* our own connections in the backlog; 0: none */
     struct il_list conns;
+    uint64_t conn_count;       /* of them, and of streams */
+    struct il_list muxes;      /* have something to do before the turn is over */
     struct il_list graveyard;  /* closed in this turn; freed at its end */
     struct il_list ready;      /* may go on: conn.wait_link */
     struct il_list slot_queue; /* wait for answering_max: conn.wait_link */

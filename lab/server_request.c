@@ -84,6 +84,9 @@ static int request_keep(struct conn *conn, const char *text, size_t size)
 {
     struct exchange *x = &conn->exchange;
 
+    if (conn->stream != NULL && !x->in_trailers) {
+        return HPE_OK; /* they are kept as they came: request_keep_fields */
+    }
     if (x->behaviour->keeps_head && !blob_add(&conn->head, text, size)) {
         exchange_refuse(x, 500, "out of memory for the request's header");
         return HPE_USER;
@@ -152,6 +155,19 @@ static int request_on_value_complete(llhttp_t *parser)
     return code == HPE_OK ? request_keep(conn, "\n", 1) : code;
 }
 
+/* The header as it came in HTTP/2, and not the text that was made of it. */
+static int request_keep_fields(struct conn *conn)
+{
+    const struct blob *fields = &conn->stream->fields;
+
+    if (conn->exchange.behaviour->keeps_head &&
+        !blob_add(&conn->head, fields->data, fields->size)) {
+        exchange_refuse(&conn->exchange, 500, "out of memory for the request's header");
+        return HPE_USER;
+    }
+    return HPE_OK;
+}
+
 static int request_on_headers_complete(llhttp_t *parser)
 {
     struct conn *conn = request_conn(parser);
@@ -166,6 +182,9 @@ static int request_on_headers_complete(llhttp_t *parser)
     x->says_keep_alive = (parser->flags & F_CONNECTION_KEEP_ALIVE) != 0;
     x->wants_keep_alive =
         is_http10_mode ? x->says_keep_alive : llhttp_should_keep_alive(parser) != 0;
+    if (conn->stream != NULL && request_keep_fields(conn) != HPE_OK) {
+        return HPE_USER;
+    }
     x->in_trailers = true;
     conn_on_request_head(conn);
     if ((x->is_refused || x->behaviour->on_head == NULL) && !x->expects_continue) {

@@ -96,15 +96,32 @@ static bool demand_client_certificate(SSL_CTX *context, const char *ca_pem)
     return is_set;
 }
 
-/* Whatever the client offers: what a server may choose is for the client to check. */
+static bool alpn_is_offered(const unsigned char *offered, unsigned offered_size, const char *name,
+                            size_t size)
+{
+    for (unsigned at = 0; at < offered_size; at += 1u + offered[at]) {
+        if (offered[at] == size && memcmp(offered + at + 1, name, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last one whatever the client offers: what a server may choose is for the client to check. */
 static int tls_on_alpn(SSL *ssl, const unsigned char **ret_chosen, unsigned char *ret_size,
                        const unsigned char *offered, unsigned offered_size, void *arg)
 {
     const struct lab_server *server = arg;
+    const char *name = server->tls_alpn;
+    size_t size = strcspn(name, ",");
 
-    *ret_chosen = (const unsigned char *)server->tls_alpn;
-    *ret_size = (unsigned char)strlen(server->tls_alpn);
-    return *ret_size > 0 ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+    while (name[size] == ',' && !alpn_is_offered(offered, offered_size, name, size)) {
+        name += size + 1;
+        size = strcspn(name, ",");
+    }
+    *ret_chosen = (const unsigned char *)name;
+    *ret_size = (unsigned char)size;
+    return size > 0 ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 static bool set_versions(SSL_CTX *context, int version)
@@ -190,6 +207,15 @@ bool conn_tls_init(struct conn *conn)
     return true;
 }
 
+bool conn_tls_has_chosen_h2(const struct conn *conn)
+{
+    const unsigned char *chosen;
+    unsigned size;
+
+    SSL_get0_alpn_selected(conn->tls, &chosen, &size);
+    return size == 2 && memcmp(chosen, "h2", 2) == 0;
+}
+
 void conn_tls_end(struct conn *conn, bool says_goodbye)
 {
     if (conn->tls == NULL) {
@@ -234,6 +260,9 @@ ssize_t conn_socket_receive(struct conn *conn, void *data, size_t size)
     size_t got = 0;
     int done;
 
+    if (conn->stream != NULL) {
+        return stream_receive(conn->stream, data, size);
+    }
     if (conn->tls == NULL) {
         return recv(conn->fd, data, size, 0);
     }
@@ -248,6 +277,9 @@ ssize_t conn_socket_send(struct conn *conn, const void *data, size_t size)
     size_t sent = 0;
     int done;
 
+    if (conn->stream != NULL) {
+        return stream_send(conn->stream, data, size);
+    }
     if (conn->tls == NULL) {
         return send(conn->fd, data, size, MSG_NOSIGNAL);
     }

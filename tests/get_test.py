@@ -190,7 +190,7 @@ def https_wants_the_ca_and_says_what_is_wrong():
                 yield from want_part("key log", file.read(), "CLIENT_TRAFFIC_SECRET_0 ")
     yield from want("stdout", good.stdout, "12")
     yield from want("exit status", good.returncode, 0)
-    for part in (r"\* TLS: TLSv1.3, TLS_\w+, full handshake, protocol http/1.1",
+    for part in (r"\* TLS: TLSv1.3, TLS_\w+, full handshake, protocol h2",
                  r"\* certificate: 'CN=localhost', issued by 'CN=interloop serve', until [^:]*:[^:]*:[^:]*Z: verified",
                  r": reused;", r"\* tls +\d"):
         yield from want_part("stderr", good.stderr, part)
@@ -209,12 +209,18 @@ def https_wants_the_ca_and_says_what_is_wrong():
 def http_version_is_the_one_that_was_asked_for():
     with tempfile.TemporaryDirectory() as folder:
         ca = os.path.join(folder, "ca.pem")
-        with Serve("--tls", "--ca-file", ca) as server:  # it speaks HTTP/1.1 only
+        with Serve("--tls", "--ca-file", ca) as server:
             by_choice = get("-i", "--http1.1", "--cacert", ca, server.url + "id/1")
+            offered = get("-i", "--http2", "--cacert", ca, server.url + "id/1")
+        with Serve("--tls", "--http1.1", "--ca-file", ca) as server:
             demanded = get("--http2", "--cacert", ca, server.url + "id/1")
             known = get("--http2-prior-knowledge", "--cacert", ca, server.url + "id/1")
             both = get("--http2", "--http1.1", server.url)
+        with Serve() as server:
+            in_clear = get("-i", "--http2-prior-knowledge", server.url + "id/1")
     yield from want_part("stdout", by_choice.stdout, "^HTTP/1.1 200 OK")
+    yield from want_part("stdout", offered.stdout, "^HTTP/2 200")
+    yield from want_part("stdout", in_clear.stdout, "^HTTP/2 200")
     yield from want("exit status", (demanded.returncode, demanded.stdout), (3, ""))
     yield from want_part("stderr", demanded.stderr, "IL_EPROTOCOL: .*--http2 wants HTTP/2")
     yield from want("exit status", known.returncode, 3)

@@ -64,15 +64,15 @@ OUTSIDE = {
 }
 
 EXTRA = {
-    # lab's test server speaks HTTP with the same parser, and is no user of the client it tests.
-    r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h"},  # serve.c is the server's too
+    # lab's test server speaks HTTP with the same parsers, and is no user of the client it tests.
+    r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h", "nghttp2/nghttp2.h"},  # serve.c is the server's too
     r"lab/certificates\.[ch]": {"base/base.h"},
     # The stage within a simulated world.
     r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sys/sys.h"},
     # The explorer, which plays in it; who tells what happens; who has the faults stop.
     r"lab/(explore\w*|chaos|world)\.[ch]": {"sim/sim.h"},
     # A part of its tests: speaks to it byte by byte.
-    r"lab/raw_client\.[ch]": {"base/base.h", "tests/check.h"},
+    r"lab/(raw|mux)_client\.[ch]": {"base/base.h", "tests/check.h", "nghttp2/nghttp2.h"},
 }
 
 # Libraries that are one folder's business.
