@@ -1,0 +1,305 @@
+/* h2_client_end_test.c: the client over HTTP/2: refused, reset, cut off, cancelled, closed. */
+#include "tests/h2_check.h"
+
+TEST(a_refused_request_is_sent_again_later_and_later_but_not_for_ever)
+{
+    const uint64_t pause_ns = SESSION_REFUSED_PAUSE_MS * UINT64_C(1000000);
+    struct il_response *response;
+    uint64_t before_ns;
+
+    start(100);
+    before_ns = il_now_ns();
+    CHECK_EQ(il_post(client, url("/refuse"), NULL, "x", 1, &response, &err), IL_EPEERCLOSED);
+    CHECK_CONTAINS(err.message, "REFUSED_STREAM");
+    CHECK(h2_server_wait(server, &server->requests, 1 + SESSION_REFUSALS_MAX));
+    CHECK(il_now_ns() - before_ns >= pause_ns + 4 * pause_ns);
+    CHECK_EQ(stats_now().retries_total, SESSION_REFUSALS_MAX);
+    stop();
+}
+
+TEST(a_server_that_resets_without_end_is_told_why_and_another_session_is_opened)
+{
+    struct il_response *response;
+    unsigned count = 0;
+
+    start(100);
+    while (stats_now().connections_total < 2) {
+        CHECK(il_get(client, url("/reset"), &response, &err) != IL_OK);
+        CHECK(++count <= H2_RESETS_BURST + 2 + 10 * H2_RESETS_PER_S);
+    }
+    CHECK(count >= H2_RESETS_BURST);
+    CHECK(h2_server_wait(server, &server->goaways, 1));
+    CHECK_EQ(server->goaway_code, NGHTTP2_ENHANCE_YOUR_CALM);
+    check_get("/hello", 5);
+    stop();
+}
+
+static void get_refused(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+    enum il_code code = il_get(client, url("/refuse"), &response, &error);
+
+    CHECK(code == IL_ECANCELED || code == IL_EPEERCLOSED); /* the cancel may come too late */
+}
+
+TEST(a_refused_request_that_waits_for_its_turn_can_be_cancelled_and_has_its_limits)
+{
+    struct il_request *request;
+    struct il_response *response;
+    struct il_runtime *runtime;
+    struct il_task *task;
+
+    start(100);
+    CHECK_OK(il_request_new("GET", url("/refuse"), &request, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_POOL_WAIT, 1));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_POOL_WAIT);
+    CHECK_CONTAINS(err.message, "second try after it was refused");
+    il_request_free(request);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t retries = stats_now().retries_total;
+
+        CHECK_OK(il_spawn(runtime, "refused", get_refused, NULL, &task, &err));
+        while (stats_now().retries_total < retries + 2) {
+            (void)il_sleep_ms(1);
+        }
+        il_task_cancel(task);
+        CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+        il_task_unref(task);
+    }
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(after_goaway_what_is_open_goes_on_and_the_next_request_opens_a_session)
+{
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    h2_server_ask(server, H2_WISH_GOAWAY);
+    while (stats_now().connections_total == 1) { /* the news may come behind a few requests */
+        check_get("/hello", 5);
+    }
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+TEST(a_session_that_the_server_closed_while_it_was_idle_is_replaced)
+{
+    start(100);
+    for (int i = 0; i < 20; i++) {
+        check_get("/hello", 5);
+        h2_server_ask(server, i % 2 == 0 ? H2_WISH_CUT : H2_WISH_GOAWAY);
+        CHECK(i % 2 == 1 || h2_server_wait(server, &server->open, 0));
+    }
+    stop();
+}
+
+static void get_cut(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK_EQ(il_post(client, url("/held"), NULL, "x", 1, &response, &error), IL_EPEERCLOSED);
+}
+
+TEST(when_the_connection_is_cut_a_get_is_sent_again_and_a_post_fails)
+{
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+    struct il_task *post;
+
+    start(100);
+    check_get("/hello", 5); /* so that the session has served before */
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "post", get_cut, NULL, &post, &err));
+    CHECK(h2_server_wait(server, &server->held, 1));
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK_OK(il_task_join(post, IL_FOREVER, &err));
+    il_task_unref(post);
+    CHECK(h2_server_wait(server, &server->held, 1)); /* the GET, again */
+    CHECK_EQ(stats_now().retries_total, 1);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static void release_and_join(void *arg)
+{
+    while (held_at_server() == 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    h2_server_ask(server, H2_WISH_RELEASE);
+    join_held(arg);
+}
+
+TEST(a_request_that_is_sent_again_shares_a_session_when_it_may_not_open_one)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct held held = { 0 };
+    struct il_runtime *parked;
+
+    options.connections_per_host_max = 1;
+    options.pool_wait_timeout_ms = 5000;
+    start_with(100, options);
+    check_get("/hello", 5); /* so that the session has served before */
+    parked = park(&held);
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    check_get("/hello", 5); /* finds out, and opens the one connection that there may be */
+    CHECK_EQ(stats_now().connections_total, 2);
+    CHECK_OK(il_block_on(parked, release_and_join, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(parked);
+    stop();
+}
+
+TEST(a_server_that_stands_still_ends_in_a_time_limit)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_response *response;
+
+    options.first_byte_timeout_ms = 50;
+    start_with(100, options);
+    check_get("/hello", 5);
+    h2_server_ask(server, H2_WISH_FREEZE);
+    CHECK_EQ(il_get(client, url("/held"), &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_FIRST_BYTE);
+    CHECK_CONTAINS(err.message, "HTTP/2");
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    stop();
+}
+
+TEST(a_reset_response_is_an_error_and_the_session_serves_on)
+{
+    struct il_response *response;
+
+    start(100);
+    CHECK_EQ(il_get(client, url("/reset"), &response, &err), IL_EPEERCLOSED);
+    CHECK_CONTAINS(err.message, "INTERNAL_ERROR");
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 1);
+    stop();
+}
+
+TEST(without_keep_alive_each_request_has_a_session_that_says_goodbye)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+
+    options.no_keep_alive = true;
+    start_with(100, options);
+    for (int i = 0; i < 5; i++) {
+        check_get("/hello", 5);
+    }
+    CHECK_EQ(stats_now().connections_total, 5);
+    CHECK_EQ(stats_now().connections, 0);
+    stop();
+}
+
+TEST(an_idle_session_is_closed_in_order_after_the_idle_time_out)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+    struct many many = { .path = "/hello", .size = 5 };
+
+    options.idle_timeout_ms = 30;
+    start_with(100, options);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    run_tasks(runtime, 1, &many);
+    CHECK(h2_server_wait(server, &server->open, 0));
+    CHECK(h2_server_wait(server, &server->goaways, 1));
+    CHECK_EQ(stats_now().connections, 0);
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static void cancelled_get(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK_EQ(il_get(client, url("/held"), &response, &error), IL_ECANCELED);
+}
+
+TEST(a_cancelled_call_resets_its_stream_and_frees_its_place)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *runtime;
+
+    options.connections_per_host_max = 1;
+    start_with(3, options);
+    check_get("/hello", 5);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    for (int round = 0; round < 50; round++) {
+        struct il_task *tasks[6];
+
+        for (int i = 0; i < 6; i++) {
+            struct il_error error;
+
+            CHECK(il_spawn(runtime, "cancelled", cancelled_get, NULL, &tasks[i], &error) == IL_OK);
+        }
+        for (int i = 0; i < 6; i++) {
+            il_task_cancel(tasks[i]);
+        }
+        for (int i = 0; i < 6; i++) {
+            CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+            il_task_unref(tasks[i]);
+        }
+    }
+    check_get("/hello", 5);
+    CHECK(h2_server_wait(server, &server->held, 0));
+    il_runtime_drop(runtime);
+    stop();
+}
+
+static void get_and_let_go(void *arg)
+{
+    struct il_client *mine = arg;
+    struct il_response *response;
+    struct il_error error;
+
+    CHECK(il_get(mine, url("/hello"), &response, &error) == IL_OK);
+    il_response_free(response);
+    il_client_unref(mine);
+}
+
+/* Who drives tells the pool of a free place after the one whose answer it was may have heard. */
+TEST(client_that_is_let_go_of_with_its_last_answer_leaves_no_session_behind)
+{
+    struct il_runtime *runtime;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 2);
+    for (int round = 0; round < 100; round++) {
+        struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        struct il_client *other;
+        struct il_task *tasks[4];
+
+        options.http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
+        options.connections_per_host_max = 1;
+        CHECK_OK(il_client_new(&options, &other, &err));
+        for (int i = 0; i < 4; i++) {
+            CHECK_OK(
+                il_spawn(runtime, "get", get_and_let_go, il_client_ref(other), &tasks[i], &err));
+        }
+        il_client_unref(other);
+        for (int i = 0; i < 4; i++) {
+            CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
+            il_task_unref(tasks[i]);
+        }
+    }
+    CHECK(h2_server_wait(server, &server->open, 0));
+    il_runtime_drop(runtime);
+    stop();
+}
