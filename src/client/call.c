@@ -503,6 +503,7 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
 {
     struct il_call *call = il_container_of(job, struct il_call, wake_job);
 
+    atomic_store(&call->is_wake_posted, false); /* before we look: a wake from here on is another */
     if (!call->is_done) {
         struct conn *assigned = call->waiter.assigned;
 

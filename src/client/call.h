@@ -68,7 +68,9 @@ struct il_call {
     enum il_code supply_code;
 
     /* ---- any thread ---- */
-    struct job wake_job; /* the pool's wake; queued once at a time, as is_woken says */
+    struct job wake_job; /* the pool's wake; queued once at a time, as is_wake_posted says */
+    _Atomic bool is_wake_posted; /* or about to be; a call may meanwhile have got what it wanted by
+                                    itself, lost it, and wait anew */
     struct job cancel_job;
     _Atomic bool cancel_requested;
     struct il_call *spare_next; /* while it is spare */

@@ -53,13 +53,15 @@ void work_do(struct pool_work *work)
 
 static void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work)
 {
-    struct il_call *call = call_ref(il_container_of(waiter, struct il_call, waiter));
+    struct il_call *call = il_container_of(waiter, struct il_call, waiter);
 
     waiter->is_woken = true;
     il_list_unlink(&waiter->link);
     il_list_push_back(&waiter->group->woken, &waiter->link);
-    call->wake_next = work->wake;
-    work->wake = call;
+    if (!atomic_exchange(&call->is_wake_posted, true)) { /* else one is on its way already */
+        call->wake_next = work->wake;
+        work->wake = call_ref(call);
+    }
 }
 
 void group_wake_locked(struct pool_group *group, struct pool_work *work)

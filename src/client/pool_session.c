@@ -51,6 +51,7 @@ void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct s
     }
     il_list_push_back(&pool->sessions, &session_ref(session)->pooled.link);
     pool->connections_total++;
+    session->pooled.is_private = is_private;
     if (!is_private) {
         il_list_push_back(&origin->sessions, &session->pooled.origin_link);
         origin_wake_locked(origin, &work);
@@ -111,8 +112,9 @@ void pool_session_hear(struct pool *pool, struct session *session,
         }
         origin_wake_locked(session->pooled.origin, &work);
     }
-    /* The users may have let go of the client before they heard of its last response from us. */
-    if (session_is_idle(session) && pool->is_orphaned &&
+    /* The users may have let go of the client before they heard of its last response from us; one
+     * that is private is of no use to anybody when its call could not even begin. */
+    if (session_is_idle(session) && (pool->is_orphaned || session->pooled.is_private) &&
         session_unlist_locked(pool, session, &work)) {
         session->close_next = work.retire;
         work.retire = session;

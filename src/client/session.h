@@ -72,6 +72,7 @@ struct session {
         struct il_list link;        /* pool->sessions */
         struct il_list origin_link; /* origin->sessions, while it takes more streams */
         uint32_t slot_count, slot_max;
+        bool is_private;        /* for the call that opened it, and for nobody else */
         uint64_t heard_number;  /* of the last news */
         uint64_t idle_since_ns; /* no slot is taken */
     } pooled;

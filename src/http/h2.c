@@ -347,6 +347,9 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         if (stream != NULL) {
             stream->is_sent = true;
         }
+        if (h2->owes_goodbye) {
+            h2_say_goodbye(h2);
+        }
     } else if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
                !h2->has_failed) {
         h2->has_failed = h2->is_told = true;
@@ -379,6 +382,8 @@ static int on_frame_not_sent(nghttp2_session *session, const nghttp2_frame *fram
         (stream = stream_find(arg, frame->hd.stream_id)) == NULL || stream->is_sent) {
         return 0;
     }
+    /* It may have opened the stream before it failed, and would tell of its end as well. */
+    (void)nghttp2_session_set_stream_user_data(session, stream->id, NULL);
     if (code == NGHTTP2_ERR_FRAME_SIZE_ERROR) {
         il_fail(&stream->error, IL_EREQUEST, "the request's headers are too large for HTTP/2");
         stream_end(stream, H2_END_FAILED);
@@ -454,14 +459,15 @@ static void set_options(nghttp2_option *options)
     nghttp2_option_set_no_closed_streams(options, 1);
 }
 
-/* What we say first: no pushes, no priorities, how much we take. */
+/* What we say first: no pushes, how much we take. (Not that we know no priorities, which is so:
+ * with it nghttp2 1.52 schedules bodies in another way, and there frees one twice when it gets no
+ * memory for it.) */
 static int send_settings(struct h2 *h2)
 {
     const nghttp2_settings_entry entries[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
         { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->limits.head_size_max },
-        { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
     int result =
         nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, il_array_count(entries));
@@ -518,7 +524,7 @@ void h2_deinit(struct h2 *h2)
 
 bool h2_is_open(const struct h2 *h2)
 {
-    return !h2->has_failed && !h2->is_going_away &&
+    return !h2->has_failed && !h2->is_going_away && !h2->owes_goodbye &&
            nghttp2_session_check_request_allowed(h2->session) != 0;
 }
 
@@ -649,9 +655,21 @@ void h2_ping(struct h2 *h2)
     (void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL);
 }
 
+static bool is_all_sent(const struct h2 *h2)
+{
+    il_list_for_each(&h2->streams, node)
+    {
+        if (!il_container_of(node, struct h2_stream, link)->is_sent) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void h2_say_goodbye(struct h2 *h2)
 {
-    if (!h2->has_failed) {
+    h2->owes_goodbye = !is_all_sent(h2);
+    if (!h2->has_failed && !h2->owes_goodbye) {
         (void)nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
     }
 }

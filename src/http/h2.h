@@ -89,6 +89,7 @@ struct h2 {
     bool has_settings;         /* the server's first SETTINGS have come */
     bool has_pong;             /* the last h2_ping was answered */
     bool is_going_away;        /* GOAWAY: no new streams; those that are open go on */
+    bool owes_goodbye;         /* ours is to follow the heads that are not yet sent */
     uint32_t goaway_code;
     uint32_t idle_frame_count, idle_byte_count; /* see H2_IDLE_FRAMES_MAX, H2_IDLE_BYTES_MAX */
     uint32_t reset_count;                       /* see H2_RESETS_BURST; shrinks with time */
@@ -150,7 +151,8 @@ void h2_ping(struct h2 *h2);
  * with the reason) to what is left in `out`. False: there is nothing to be said. */
 bool h2_last_words(const struct h2 *h2, struct il_bytes *out);
 
-/* Say goodbye: GOAWAY with the next h2_pull. Streams that are open go on. */
+/* Say goodbye: GOAWAY with the next h2_pull, but after the heads of all requests, for a server may
+ * close the connection where it knows of none. Streams that are open go on. */
 void h2_say_goodbye(struct h2 *h2);
 
 /* nghttp2's question for a request's body; for h2_request.c. */
