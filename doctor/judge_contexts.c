@@ -74,6 +74,28 @@ static struct finding *new_finding(struct look *look, int wakeup)
     return finding;
 }
 
+/* A context at rest, whose connections are idle: as with an event set that nobody drives, a request
+ * handed to it leaves no trace. GLib wakes a context only while somebody iterates it. */
+static void note_idle_context(struct look *look, int wakeup)
+{
+    uint32_t idle_count = 0;
+
+    for (uint32_t i = 0; i < look->socket_count; i++) {
+        const struct seen_socket *socket = &look->sockets[i];
+
+        idle_count += socket->family == SOCKET_TCP && socket->was_found && !socket->was_lost &&
+                      socket->last.state == TCPS_ESTABLISHED && !socket->is_server_side &&
+                      socket->set == LOOK_SETS_MAX && socket->thread_watch_count == 0 &&
+                      !socket->is_named;
+    }
+    if (idle_count > 0) {
+        look_note(look,
+                  "a main context (wake-up: eventfd %d) is iterated by no thread, and %u "
+                  "connection%s watched by nobody: a request on one of them would hang",
+                  wakeup, idle_count, idle_count == 1 ? " is" : "s are");
+    }
+}
+
 void judge_contexts(struct look *look)
 {
     struct finding *finding = NULL;
@@ -96,5 +118,8 @@ void judge_contexts(struct look *look)
                     (unsigned long long)socket->last.unread_bytes, socket->peer, socket->fd,
                     socket->last.last_received_ms);
         finding->since_ms = il_max_u64(finding->since_ms, socket->last.last_received_ms);
+    }
+    if (finding == NULL) {
+        note_idle_context(look, wakeup);
     }
 }

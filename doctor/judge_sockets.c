@@ -99,7 +99,7 @@ static void judge_unwatched(struct look *look, uint32_t index)
                                                              : CONFIDENCE_LIKELY);
 
     say_unread(look, finding, socket, index);
-    finding_say(finding, "fd %d is in none of the %u event sets", socket->fd, look->set_count);
+    finding_say(finding, "fd %d is in no event set (of %u)", socket->fd, look->set_count);
     if (look->can_syscall) {
         finding_say(finding, "no thread read it or had it in a poll() at any of %u looks",
                     look->look_count);
@@ -174,7 +174,7 @@ static void judge_closed(struct look *look, uint32_t index)
                         look->sets[socket->set].fds[0]);
         }
     } else {
-        finding_say(finding, "it is in none of the %u event sets", look->set_count);
+        finding_say(finding, "it is in no event set (of %u)", look->set_count);
     }
 }
 
@@ -207,8 +207,9 @@ static void judge_network(struct look *look, uint32_t index)
     if (is_syn) {
         finding_say(finding,
                     "%s has not answered the connection attempt of fd %d (SYN sent %u "
-                    "times more)",
-                    socket->peer, socket->fd, socket->last.retransmits);
+                    "time%s more)",
+                    socket->peer, socket->fd, socket->last.retransmits,
+                    socket->last.retransmits == 1 ? "" : "s");
     } else {
         finding_say(finding, "%llu bytes to %s (fd %d) are not acknowledged, %u retransmissions",
                     (unsigned long long)socket->last.unsent_bytes, socket->peer, socket->fd,

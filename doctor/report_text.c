@@ -351,9 +351,10 @@ static void print_healthy(FILE *out, const struct look *look)
         tcp += look->sockets[i].family == SOCKET_TCP && look->sockets[i].was_found;
     }
     fprintf(out,
-            "\nNothing stands still: %u threads, %u TCP sockets and %u event sets (%u polled) "
+            "\nNothing stands still: %u thread%s, %u TCP socket%s and %u event set%s (%u polled) "
             "were looked at.\n",
-            look->thread_count, tcp, look->set_count, polled);
+            look->thread_count, look->thread_count == 1 ? "" : "s", tcp, tcp == 1 ? "" : "s",
+            look->set_count, look->set_count == 1 ? "" : "s", polled);
 }
 
 static void print_cost(FILE *out, const struct look *look)

@@ -393,7 +393,8 @@ void waits_describe(const struct look *look, const struct seen_thread *thread, c
         }
         break;
     case WAIT_POLL:
-        snprintf(ret_text, size, "polls %llu fds, %s", (unsigned long long)wait->count, how_long);
+        snprintf(ret_text, size, "polls %llu fd%s, %s", (unsigned long long)wait->count,
+                 wait->count == 1 ? "" : "s", how_long);
         break;
     case WAIT_FD:
         if (wait->fd >= 0) {

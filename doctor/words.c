@@ -322,12 +322,18 @@ static void explain_locks(const struct look *look, struct finding *finding)
 static void explain_resolver(const struct look *look, struct finding *finding,
                              const struct words *words)
 {
-    EXPLAIN(finding,
-            "Name resolution stands: %u thread%s in the C library's resolver, %u question%s to "
-            "name servers without an answer. Requests to new hosts wait for it, and so does "
-            "everything that needs the same threads.",
-            finding->thread_total, finding->thread_total == 1 ? "" : "s", finding->socket_total,
-            finding->socket_total == 1 ? "" : "s");
+    EXPLAIN(finding, "Name resolution stands: ");
+    if (finding->thread_total > 0) {
+        EXPLAIN(finding, "%u thread%s in the C library's resolver", finding->thread_total,
+                finding->thread_total == 1 ? "" : "s");
+    }
+    if (finding->socket_total > 0) {
+        EXPLAIN(finding, "%s%u question%s to name servers without an answer",
+                finding->thread_total > 0 ? ", " : "", finding->socket_total,
+                finding->socket_total == 1 ? "" : "s");
+    }
+    EXPLAIN(finding, ". Requests to new hosts wait for it, and so does everything that needs the "
+                     "same threads.");
     ADVISE(finding,
            "Check the name servers in /etc/resolv.conf. getaddrinfo blocks its thread for "
            "up to 30 s: call it off the loop (%s), or use an asynchronous resolver (c-ares).",

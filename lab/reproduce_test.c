@@ -1,6 +1,10 @@
 /* reproduce_test.c: that the reproducer says what is the case: hung when proven and never because
  * of the clock, wrong when an answer is wrong, broken when something is left behind. */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "lab/matrix.h"
+#include "lab/reproduce.h"
 #include "tests/check.h"
 
 static struct result result;
@@ -300,4 +304,63 @@ TEST(wrong_is_the_worst_of_all_verdicts)
     cell_judge(&cell, LAB_HUNG);
     CHECK_EQ(cell.verdict, LAB_WRONG);
     CHECK(cell_shown(&cell) == &runs[0]);
+}
+
+/* ---- the command line ---- */
+
+/* Run the command and take what it writes to stderr. */
+static int run_command(const char *const *words, char *ret_errors, size_t size)
+{
+    int old = dup(STDERR_FILENO), file = memfd_create("stderr", MFD_CLOEXEC), status;
+    char *argv[8];
+    int argc = 0;
+    ssize_t got;
+
+    for (; words[argc] != NULL; argc++) {
+        argv[argc] = (char *)(uintptr_t)words[argc];
+    }
+    argv[argc] = NULL;
+    CHECK(old >= 0 && file >= 0);
+    dup2(file, STDERR_FILENO);
+    status = reproduce_main(argc, argv);
+    dup2(old, STDERR_FILENO);
+    got = pread(file, ret_errors, size - 1, 0);
+    ret_errors[got < 0 ? 0 : got] = '\0';
+    close(file);
+    close(old);
+    return status;
+}
+
+TEST(hold_that_is_no_number_of_seconds_within_the_limit_is_wrong_usage)
+{
+    static const char *const wrong[] = { "--hold=0", "--hold=601",  "--hold=-1", "--hold=1.5",
+                                         "--hold=x", "--hold=9e99", "--hold=" };
+    char errors[512];
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const char *const words[] = { "reproduce", "--cause", "parked", "--solution",
+                                      "shared",    wrong[i],  NULL };
+
+        CHECK_EQ(run_command(words, errors, sizeof(errors)), 2);
+        CHECK_CONTAINS(errors, "--hold is a number of seconds, from 1 to 600");
+        CHECK_CONTAINS(errors, wrong[i] + strlen("--hold="));
+    }
+}
+
+TEST(hold_without_exactly_one_cell_is_wrong_usage)
+{
+    static const char *const wrong[][7] = {
+        { "reproduce", "--hold" },
+        { "reproduce", "--hold", "--cause", "parked" },
+        { "reproduce", "--hold", "--solution", "shared" },
+        { "reproduce", "--hold", "--cause", "parked,busy", "--solution", "shared" },
+        { "reproduce", "--hold", "--cause", "parked", "--solution", "shared,proxy" },
+        { "reproduce", "--hold", "--cause=parked", "--solution=shared", "--repeat", "2" },
+    };
+    char errors[512];
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        CHECK_EQ(run_command(wrong[i], errors, sizeof(errors)), 2);
+        CHECK_CONTAINS(errors, "--hold wants one --cause and one --solution, and no --repeat");
+    }
 }

@@ -115,6 +115,29 @@ static void parked(void)
     stand_elsewhere();
 }
 
+static gboolean on_posted(gpointer arg)
+{
+    ask();
+    return G_SOURCE_REMOVE;
+}
+
+static gpointer post_a_request(gpointer arg)
+{
+    g_main_context_invoke(context, on_posted, NULL);
+    ready();
+    stand_elsewhere();
+    return NULL;
+}
+
+/* The thread leaves the context with an idle connection; then another hands it a request. */
+static void posted_to_parked(void)
+{
+    finish_one();
+    g_main_context_pop_thread_default(context);
+    g_thread_new("asks", post_a_request, NULL);
+    stand_elsewhere();
+}
+
 static void parked_ok(void)
 {
     finish_one();
@@ -186,6 +209,7 @@ int main(int argc, char **argv)
     } scenes[] = {
         { "parked", parked },
         { "parked-ok", parked_ok },
+        { "posted-to-parked", posted_to_parked },
         { "blocked", blocked },
         { "blocked-ok", blocked_ok },
         { "one-request", one_request },
