@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "options.h"
 
@@ -21,8 +22,9 @@ const char bench_help[] =
     "and\n"
     "says how many were answered, how fast, and what became of the others.\n"
     "\n"
-    "  -c, --connections N    at most so many requests at a time, each on a connection of its own\n"
-    "                         (default 50)\n"
+    "  -c, --connections N    at most so many requests at a time (default 50): each on a "
+    "connection\n"
+    "                         of its own, with HTTP/2 as streams of as few as the server allows\n"
     "  -r, --runtimes N       so many runtimes, each a loop in a thread of its own, share them\n"
     "                         (default: one for each processor)\n"
     "      --clients WHICH    `one` client for all runtimes (default), or for `each` its own\n"
@@ -41,6 +43,9 @@ const char bench_help[] =
     "      --no-keep-alive    a new connection for each request\n"
     "      --cacert FILE      https: trust these CAs (PEM) instead of the system's\n"
     "  -k, --insecure         https: DO NOT CHECK who the server is\n"
+    "      --http1.1          HTTP/1.1 only; else https servers may choose HTTP/2\n"
+    "      --http2            https: HTTP/2 or nothing\n"
+    "      --http2-prior-knowledge  HTTP/2 from the first byte, without TLS too\n"
     "      --json             one JSON object instead of the report\n"
     "  -h, --help             this text\n"
     "\n"
@@ -53,6 +58,9 @@ enum {
     OPTION_CLIENTS = 256,
     OPTION_NO_KEEP_ALIVE,
     OPTION_CACERT,
+    OPTION_HTTP_1_1,
+    OPTION_HTTP_2,
+    OPTION_HTTP_2_PRIOR_KNOWLEDGE,
     OPTION_JSON,
 };
 
@@ -71,6 +79,9 @@ static const struct option long_options[] = {
     { "no-keep-alive", no_argument, NULL, OPTION_NO_KEEP_ALIVE },
     { "cacert", required_argument, NULL, OPTION_CACERT },
     { "insecure", no_argument, NULL, 'k' },
+    { "http1.1", no_argument, NULL, OPTION_HTTP_1_1 },
+    { "http2", no_argument, NULL, OPTION_HTTP_2 },
+    { "http2-prior-knowledge", no_argument, NULL, OPTION_HTTP_2_PRIOR_KNOWLEDGE },
     { "json", no_argument, NULL, OPTION_JSON },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
@@ -190,6 +201,21 @@ static bool take_header(const char *text, struct bench_options *options)
     return true;
 }
 
+/* One of the three; twice the same is fine. */
+static bool take_http_version(int option, struct bench_options *options)
+{
+    enum bench_http http = option == OPTION_HTTP_1_1 ? BENCH_HTTP_1_1
+                           : option == OPTION_HTTP_2 ? BENCH_HTTP_2
+                                                     : BENCH_HTTP_2_PRIOR_KNOWLEDGE;
+
+    if (options->http != BENCH_HTTP_AUTO && options->http != http) {
+        fprintf(stderr, "interloop bench: --http1.1, --http2, --http2-prior-knowledge: which?\n");
+        return false;
+    }
+    options->http = http;
+    return true;
+}
+
 static bool take_option(int option, struct bench_options *options, const char **ret_body)
 {
     uint64_t number = 0;
@@ -231,6 +257,10 @@ static bool take_option(int option, struct bench_options *options, const char **
         return true;
     case 'k':
         return options->is_insecure = true;
+    case OPTION_HTTP_1_1:
+    case OPTION_HTTP_2:
+    case OPTION_HTTP_2_PRIOR_KNOWLEDGE:
+        return take_http_version(option, options);
     case OPTION_JSON:
         return options->is_json = true;
     case 'h':
@@ -347,6 +377,11 @@ static bool parse_words(struct bench_options *options, int argc, char **argv, co
     options->url = argv[optind];
     if (optind + 1 < argc) {
         fprintf(stderr, "interloop bench: '%.64s' is one word too many\n", argv[optind + 1]);
+        return false;
+    }
+    if (options->http == BENCH_HTTP_2 && strncasecmp(options->url, "http:", 5) == 0) {
+        fprintf(stderr, "interloop bench: --http2 asks within TLS whether the server speaks it; "
+                        "without TLS it is --http2-prior-knowledge\n");
         return false;
     }
     return fill_defaults(options);

@@ -14,6 +14,13 @@
 #define BENCH_HEADERS_MAX     64
 #define BENCH_BODY_SIZE_MAX   ((size_t)64 * 1024 * 1024)
 
+enum bench_http {
+    BENCH_HTTP_AUTO, /* https: what the server chooses */
+    BENCH_HTTP_1_1,
+    BENCH_HTTP_2, /* https: that or nothing */
+    BENCH_HTTP_2_PRIOR_KNOWLEDGE,
+};
+
 struct bench_options {
     const char *url;
     const char *method; /* GET, or POST if there is a body */
@@ -25,8 +32,9 @@ struct bench_options {
     unsigned runtimes;
     bool has_own_clients; /* a client for each runtime instead of one for all */
     bool no_keep_alive;
-    const char *ca_file;  /* https: whom to trust; NULL: the system's CAs */
-    bool is_insecure;     /* https: anybody */
+    const char *ca_file; /* https: whom to trust; NULL: the system's CAs */
+    bool is_insecure;    /* https: anybody */
+    enum bench_http http;
     double rate;          /* requests a second; 0: the next one as soon as one is answered */
     uint64_t duration_ns; /* 0: until `requests` are made */
     uint64_t requests;    /* 0: until `duration_ns` is over */

@@ -38,6 +38,18 @@ static void put_statuses(struct json *json, const struct tally *tally)
     json_object_end(json);
 }
 
+static void put_protocols(struct json *json, const struct tally *tally)
+{
+    json_object_begin(json, "protocols");
+    if (tally->answered > tally->http_2) {
+        json_number(json, "HTTP/1.1", tally->answered - tally->http_2);
+    }
+    if (tally->http_2 > 0) {
+        json_number(json, "HTTP/2", tally->http_2);
+    }
+    json_object_end(json);
+}
+
 static void put_errors(struct json *json, const struct tally *tally)
 {
     json_array_begin(json, "errors");
@@ -67,6 +79,7 @@ static void put_requests(struct json *json, const struct run_result *result)
     json_real(json, "answers_per_second", report_per_second(result, tally->in_time));
     json_number(json, "body_bytes", tally->body_bytes);
     put_statuses(json, tally);
+    put_protocols(json, tally);
     put_errors(json, tally);
 }
 

@@ -154,6 +154,19 @@ static void show_statuses(FILE *out, const struct tally *tally)
     fputc('\n', out);
 }
 
+/* Only where it is not the usual one. */
+static void show_protocols(FILE *out, const struct tally *tally)
+{
+    uint64_t http_1 = tally->answered - tally->http_2;
+    char a[NUMBER_SIZE];
+
+    fprintf(out, "  protocol     HTTP/2: %s", grouped(tally->http_2, a));
+    if (http_1 > 0) {
+        fprintf(out, ", HTTP/1.1: %s", grouped(http_1, a));
+    }
+    fputc('\n', out);
+}
+
 static void show_requests(FILE *out, const struct bench_options *options,
                           const struct run_result *result)
 {
@@ -164,6 +177,9 @@ static void show_requests(FILE *out, const struct bench_options *options,
             rate_words(report_per_second(result, tally->in_time), b));
     if (tally->answered > 0) {
         show_statuses(out, tally);
+    }
+    if (tally->http_2 > 0) {
+        show_protocols(out, tally);
     }
     if (tally->failed > 0) {
         fprintf(out, "  failed       %s\n", grouped(tally->failed, a));

@@ -93,6 +93,9 @@ static enum il_code run_make_client(const struct bench_options *options, struct 
     struct il_client_options client = IL_CLIENT_OPTIONS_INIT;
 
     client.tls = tls;
+    client.http_version = options->http == BENCH_HTTP_AUTO  ? IL_HTTP_AUTO
+                          : options->http == BENCH_HTTP_1_1 ? IL_HTTP_1_1
+                                                            : IL_HTTP_2_PRIOR_KNOWLEDGE;
     client.name = "bench";
     client.no_keep_alive = options->no_keep_alive;
     client.idle_max = (uint32_t)options->connections;

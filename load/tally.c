@@ -94,6 +94,7 @@ void tally_record_answer(struct tally *tally, const struct tally_times *times,
     add(&tally->statuses[status >= 100 && status < TALLY_STATUS_MAX ? status : TALLY_STATUS_ODD],
         1);
     add(&tally->answered, 1);
+    add(&tally->http_2, il_response_http_version(response) == 20 ? 1 : 0);
     add(&tally->in_time, times->is_in_time ? 1 : 0);
     add(&tally->body_bytes, body_bytes);
     add(&tally->in_time_bytes, times->is_in_time ? body_bytes : 0);
@@ -187,7 +188,7 @@ void tally_clear(struct tally *tally)
     histogram_clear(&tally->latencies);
     memset(tally->parts, 0, sizeof(tally->parts));
     memset((void *)tally->statuses, 0, sizeof(tally->statuses));
-    tally->answered = tally->in_time = tally->failed = tally->unfinished = 0;
+    tally->answered = tally->http_2 = tally->in_time = tally->failed = tally->unfinished = 0;
     tally->unsent = tally->body_bytes = tally->in_time_bytes = tally->last_done_ns = 0;
     memset(&tally->shared, 0, sizeof(tally->shared));
 }
@@ -204,6 +205,7 @@ void tally_add(struct tally *tally, struct tally *other)
         add(&tally->statuses[i], get(&other->statuses[i]));
     }
     add(&tally->answered, get(&other->answered));
+    add(&tally->http_2, get(&other->http_2));
     add(&tally->in_time, get(&other->in_time));
     add(&tally->failed, get(&other->failed));
     add(&tally->unfinished, get(&other->unfinished));

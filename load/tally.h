@@ -45,6 +45,7 @@ struct tally {
     struct tally_part_time parts[TALLY_PART_COUNT];
     _Atomic uint64_t statuses[TALLY_STATUS_MAX];
     _Atomic uint64_t answered;   /* completely, with whatever status */
+    _Atomic uint64_t http_2;     /* of those, over HTTP/2 */
     _Atomic uint64_t in_time;    /* of those, before the run's end */
     _Atomic uint64_t failed;     /* no complete answer */
     _Atomic uint64_t unfinished; /* without an answer when the run was over */
