@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 from suite import (budget, contenders, goals, instructions, machine, measure, outcome, plot, publish,  # noqa: E402
-                   report, rounds, workloads)
+                   report, rounds, servers, workloads)
 
 FULL_ROUNDS, FULL_SECONDS = 7, 1.5
 LIMITED_ROUNDS = 5  # with --minutes
@@ -25,15 +25,16 @@ LITTLE = 1 / 40     # of --minutes
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.25
 ROOT = os.path.dirname(HERE)
 RECORD = os.path.join(HERE, "instructions.json")
-PLOTTED = ("get-1", "get-64", "get-1024", "get-9000", "download", "close")
-PLOTTED_SUMMARY = ("get-64", "get-9000")
+PLOTTED = ("get-1", "get-64", "get-1024", "get-9000", "download", "close", "https-64", "h2-64", "h2s-64", "handshake-full",
+           "handshake-resumed")
+PLOTTED_SUMMARY = ("get-64", "h2s-64")
 PLOTTED_MEMORY = ("held-10k", "idle-10k")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="tools/bench", description="Compare interloop with what one would use "
                                      "instead: CPU, throughput, latency and memory of the client's process.")
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer contenders, rounds and workloads")
+    parser.add_argument("--quick", action="store_true", help="a minute or two: fewer contenders, rounds and workloads")
     parser.add_argument("--only", metavar="NAMES", help="these workloads, separated by commas")
     parser.add_argument("--with", metavar="NAMES", dest="names", help="these contenders (and the floor)")
     parser.add_argument("--rounds", type=int, metavar="N",
@@ -124,15 +125,15 @@ class Suite:
         self.longest_s = 0.0  # of one run
         self.was_stopped = False
 
-    def measure(self, server):
+    def measure(self):
         try:
             for index, contest in enumerate(self.contests):
                 rounds.say(f"[pilot {index + 1} of {len(self.contests)}] {contest.workload.name}; "
                            f"{budget.words(self.budget.gone_s())} gone")
-                self.guard(contest, server, contest.pilot_all)
+                self.guard(contest, contest.pilot_all)
             self.contests = self.in_order()
             for index, contest in enumerate(self.contests):
-                self.measure_one(index, contest, server)
+                self.measure_one(index, contest)
         except KeyboardInterrupt:
             self.was_stopped = True
             done = {result.name for result in self.outcomes} | set(self.not_measured)
@@ -147,7 +148,7 @@ class Suite:
         little_s = self.options.minutes * 60 * LITTLE
         return sorted(self.contests, key=lambda contest: contest.estimate_s(budget.SECONDS_MIN) > little_s)
 
-    def measure_one(self, index, contest, server):
+    def measure_one(self, index, contest):
         time_plan, rest = self.budget, self.contests[index:]
         if not time_plan.has_time_for_all(rest):
             for one in rest:
@@ -163,17 +164,16 @@ class Suite:
             return
         deadline = time.monotonic() + 1.5 * time_plan.cost_s([contest], seconds) if self.options.minutes else None
         time_plan.begin()
-        self.guard(contest, server, lambda running: contest.run_all(running, seconds, deadline))
+        self.guard(contest, lambda running: contest.run_all(running, seconds, deadline))
         time_plan.end(contest, seconds)
         self.longest_s = max(self.longest_s, seconds)
         self.outcomes.append(contest.outcome())
         self.outcomes.sort(key=lambda result: workloads.ALL.index(result.workload))
         self.write()
 
-    def guard(self, contest, server, action):
-        """Each workload has a server of its own, so that the next one does not suffer from what this one did to it."""
+    def guard(self, contest, action):
         try:
-            with server(self.settings.cores) as running:
+            with servers.for_workload(self.options.build, self.settings.cores, contest.workload) as running:
                 action(running)
         except (measure.Failed, OSError) as error:
             contest.fail(error)
@@ -216,11 +216,11 @@ def show_and_publish(options, about, outcomes):
         rounds.say(f"published: {', '.join(written)}")
 
 
-def compare(options, server):
+def compare(options):
     """Exit status."""
     suite = Suite(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    suite.measure(server)
+    suite.measure()
     if not suite.outcomes:
         rounds.say("bench: nothing was measured")
         return 3
@@ -251,7 +251,7 @@ def show_kept(options):
 # ---- what can be counted ----
 
 
-def count(options, server):
+def count(options):
     """Exit status."""
     for tool in ("valgrind", "strace"):
         if not shutil.which(tool):
@@ -259,14 +259,13 @@ def count(options, server):
             return 3
     cores = machine.Cores()
     wanted = {key: list(names) for key, names in instructions.KEPT.items()}
-    with server(cores) as running:
-        if options.profile:
-            print(instructions.profile(options.build, cores, running.port, options.names, options.only))
-            return 0
-        rounds.say("per request:")
-        counts = instructions.measure_all(options.build, cores, running.port, wanted, rounds.say)
-        if options.peers:
-            instructions.measure_all(options.build, cores, running.port, instructions.PEERS, rounds.say)
+    if options.profile:
+        print(instructions.profile(options.build, cores, options.names, options.only))
+        return 0
+    rounds.say("per request:")
+    counts = instructions.measure_all(options.build, cores, wanted, rounds.say)
+    if options.peers:
+        instructions.measure_all(options.build, cores, instructions.PEERS, rounds.say)
     if options.record:
         instructions.save(RECORD, counts)
         return 0
@@ -285,12 +284,7 @@ def main():
     for notice in (contenders.build_go(options.build), contenders.build_rust(options.build)):
         if notice:
             rounds.say(f"bench: {notice}")
-
-    def server(cores):
-        return measure.Server(os.path.join(options.build, "bench", "server"), cores)
-
-    return guarded(lambda: count(options, server) if options.instructions or options.profile
-                   else compare(options, server))
+    return guarded(lambda: count(options) if options.instructions or options.profile else compare(options))
 
 
 def guarded(action):

@@ -16,8 +16,10 @@ import time
 import urllib.request
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "bench")]
 import harness  # noqa: E402
+from suite import machine, servers, workloads  # noqa: E402
 
 EXE = os.path.join(os.environ.get("IL_BUILD", "build"), "interloop")
 PATIENCE_S = 60  # for what must come
@@ -341,6 +343,29 @@ def https_is_spoken_with_whom_is_trusted_and_with_nobody_else():
         yield f"stderr is {out.stderr!r}"
 
 
+@contextlib.contextmanager
+def secure_server():
+    """The benchmarks' server, which speaks TLS and HTTP/2: its port, and whom to trust."""
+    build = os.environ.get("IL_BUILD", "build")
+    with servers.for_workload(build, machine.Cores(), workloads.BY_NAME["h2s-64"]) as server:
+        yield server.port, servers.ca_file(build)
+
+
+@check
+def protocol_is_the_one_asked_for():
+    for arguments, protocol in (([], "HTTP/2"), (["--http2"], "HTTP/2"), (["--http2-prior-knowledge"], "HTTP/2"),
+                                (["--http1.1"], "HTTP/1.1")):
+        with secure_server() as (port, ca):
+            status, report = measure("-n", "90", "-c", "6", "-r", "2", "--cacert", ca, *arguments,
+                                     f"https://127.0.0.1:{port}/small")
+            yield from want(f"exit status with {arguments}", status, 0)
+            yield from want(f"protocols with {arguments}", report["protocols"], {protocol: 90})
+    with secure_server() as (port, _):
+        out = run("-n", "90", "-c", "6", "-r", "2", "--http2-prior-knowledge", f"http://127.0.0.1:{port}/small")
+        if not re.search(r"^  protocol +HTTP/2: 90$", out.stdout, re.MULTILINE):
+            yield f"no protocol in:\n{out.stdout}"
+
+
 @check
 def connections_are_kept_and_shared_unless_told_otherwise():
     with Server() as server:
@@ -439,6 +464,8 @@ def wrong_usage_ends_with_2_and_names_what_is_wrong():
             (["-H", "A: b\nc: d", url], "value of header \"A\" is not valid"),
             (["-H", "a b: c", url], "a b"),
             (["-X", "G T", url], "G T"),
+            (["--http1.1", "--http2", "https://127.0.0.1:1/"], "which?"),
+            (["--http2", url], "without TLS it is --http2-prior-knowledge"),
             (["--frobnicate", url], "Try 'interloop bench --help'"),
             (["-c"], "option requires an argument"),
             (["no-url"], "'no-url': URL is not valid"),

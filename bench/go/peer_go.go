@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +28,8 @@ var (
 	warmUp      = flag.Int64("warm-up", 0, "how many of them are not in the window")
 	rate        = flag.Int64("rate", 0, "requests a second; 0: closed loop")
 	upload      = flag.Int("upload", 0, "bytes to send with each")
+	caFile      = flag.String("tls", "", "https, and whom to trust")
+	http2       = flag.Int("http", 1, "1 or 2: HTTP/2, for https only")
 )
 
 const bucketCount = 128 * 40
@@ -153,6 +157,19 @@ func runOpen(one func()) []uint64 {
 	return histogram
 }
 
+// tlsConfig trusts the one that is told, and resumes sessions.
+func tlsConfig() *tls.Config {
+	pem, err := os.ReadFile(*caFile)
+	if err != nil {
+		fail(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		fail("no certificate in " + *caFile)
+	}
+	return &tls.Config{RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+}
+
 func main() {
 	flag.Parse()
 	transport := &http.Transport{
@@ -168,8 +185,14 @@ func main() {
 			transport.ReadBufferSize = 0
 		}
 	}
+	scheme := "http"
+	if *caFile != "" {
+		scheme = "https"
+		transport.TLSClientConfig = tlsConfig()
+		transport.ForceAttemptHTTP2 = *http2 == 2
+	}
 	client := &http.Client{Transport: transport}
-	url := fmt.Sprintf("http://127.0.0.1:%d%s", *port, *path)
+	url := fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, *port, *path)
 	payload := make([]byte, *upload)
 	var total, completed int64
 	begin, end := takeUsage(), usage{}

@@ -83,12 +83,15 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
         { "linger", required_argument, NULL, 'l' },
         { "upload", required_argument, NULL, 'u' },
         { "runtimes", required_argument, NULL, 't' },
+        { "tls", required_argument, NULL, 's' },
+        { "http", required_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
     int index = 0, c;
 
-    *options =
-        (struct bench_options){ .path = "/small", .connections = 1, .requests = 1, .runtimes = 1 };
+    *options = (struct bench_options){
+        .path = "/small", .connections = 1, .requests = 1, .runtimes = 1, .http = 1
+    };
     while ((c = getopt_long(argc, argv, "", long_options, &index)) != -1) {
         const char *name = c == '?' ? NULL : long_options[index].name;
 
@@ -123,6 +126,12 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
         case 't':
             options->runtimes = parse_number(name, optarg, 1, 1024);
             break;
+        case 's':
+            options->ca_file = optarg;
+            break;
+        case 'h':
+            options->http = parse_number(name, optarg, 1, 2);
+            break;
         default:
             exit(2); /* getopt has said why */
         }
@@ -130,7 +139,8 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
     if (options->port == 0 || optind != argc) {
         fprintf(stderr,
                 "usage: %s --port P [--path /small] [--connections C] [--requests N] [--warm-up W] "
-                "[--rate R] [--upload BYTES] [--linger MS] [--mode M] [--runtimes T]\n",
+                "[--rate R] [--upload BYTES] [--linger MS] [--mode M] [--runtimes T] "
+                "[--tls CA_FILE] [--http 1|2]\n",
                 argv[0]);
         exit(2);
     }
@@ -140,6 +150,15 @@ void bench_parse(struct bench_options *options, int argc, char **argv)
     }
     bench_raise_file_limit(options->connections + 64);
     options->is_close = strcmp(options->path, "/close") == 0;
+}
+
+const char *bench_url(const struct bench_options *options)
+{
+    static char url[1100];
+
+    snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", options->ca_file != NULL ? "https" : "http",
+             options->port, options->path);
+    return url;
 }
 
 /* ---- the plan ---- */

@@ -3,10 +3,11 @@
  * Every program, in whatever language, keeps one contract, so that one runner can drive them all:
  *
  *     PROGRAM --port P [--path /small] [--connections C] [--requests N] [--rate R] [--upload BYTES]
+ *             [--tls CA_FILE] [--http 1|2]
  *
  * It sends N requests to 127.0.0.1:P, C at a time, over connections that it keeps unless the path
- * is /close, discards the bodies, and prints one line of JSON: `requests`, `bytes` of bodies, and
- * with
+ * is /close (with --http 2 over one, as streams), discards the bodies, and prints one line of JSON:
+ * `requests`, `bytes` of bodies, and with
  * --rate the latencies. It measures nothing else: CPU, wall time and memory of its process are read
  * from outside, in the same way for every program.
  *
@@ -38,10 +39,12 @@ struct bench_options {
     uint64_t warm_up;      /* how many of them are not in the window */
     uint64_t rate;         /* requests a second; 0: closed loop */
     uint64_t upload_bytes; /* with each request, by PUT; 0: GET without a body */
-    uint64_t linger_ms; /* after the last answer, with the connections idle, so that memory can be
-                           read */
-    uint64_t runtimes;  /* only for programs that have runtimes */
-    bool is_close;      /* the path is /close: a new connection for each request */
+    uint64_t linger_ms;  /* after the last answer, with the connections idle, so that memory can be
+                            read */
+    uint64_t runtimes;   /* only for programs that have runtimes */
+    const char *ca_file; /* https, and whom to trust; NULL: http */
+    uint64_t http;       /* 1 or 2: HTTP/2 from the first byte, in clear too */
+    bool is_close;       /* the path is /close: a new connection for each request */
 };
 
 /* What the process had used at one moment. */
@@ -65,6 +68,9 @@ struct bench_plan {
 
 /* Read the command line; explain and end the process when it is wrong. */
 void bench_parse(struct bench_options *options, int argc, char **argv);
+
+/* The URL that the options ask for. Static memory. */
+const char *bench_url(const struct bench_options *options);
 
 /* Begin; with --rate, the timer runs from now. */
 void plan_init(struct bench_plan *plan, const struct bench_options *options);

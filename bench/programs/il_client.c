@@ -9,8 +9,6 @@
  * In a closed loop everything happens on this thread: tasks and calls live on a current-thread
  * runtime. With --rate this thread is the clock, and each request starts as a task or call on a
  * runtime with one worker; the hop from this thread to that one is in the latency. */
-#include <interloop/client.h>
-
 #include <errno.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -18,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "il_setup.h"
 
 /* One place for a request in flight. */
 struct slot {
@@ -33,7 +31,6 @@ static struct bench_plan plan;
 static struct slot *slots;
 static struct il_client *client;
 static struct il_runtime *runtime;
-static char url[1100];
 static bool is_large; /* bodies are streamed instead of kept in memory */
 
 static void check(enum il_code code, const struct il_error *err)
@@ -61,7 +58,9 @@ static struct il_request *slot_make_request(struct slot *slot)
     struct il_request *request;
     struct il_error err;
 
-    check(il_request_new(options.upload_bytes > 0 ? "PUT" : "GET", url, &request, &err), &err);
+    check(il_request_new(options.upload_bytes > 0 ? "PUT" : "GET", bench_url(&options), &request,
+                         &err),
+          &err);
     if (options.upload_bytes > 0) {
         slot->upload_left = options.upload_bytes;
         check(il_request_set_body_source(request, slot_on_upload, slot, options.upload_bytes, &err),
@@ -260,15 +259,11 @@ static void run_paced(bool is_task)
 
 static void set_up(bool is_thread)
 {
-    struct il_client_options client_options = IL_CLIENT_OPTIONS_INIT;
     struct il_runtime_options runtime_options = IL_RUNTIME_OPTIONS_INIT;
     struct il_error err;
 
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", options.port, options.path);
     is_large = strncmp(options.path, "/bytes/", 7) == 0;
-    client_options.idle_max = (uint32_t)options.connections;
-    client_options.idle_per_host_max = (uint32_t)options.connections;
-    check(il_client_new(&client_options, &client, &err), &err);
+    client = setup_client(&options);
     if (!is_thread) {
         runtime_options.kind =
             options.rate > 0 ? IL_RUNTIME_MULTI_THREAD : IL_RUNTIME_CURRENT_THREAD;

@@ -4,14 +4,12 @@
  *     --mode own      a client for each: what sharing is measured against
  *
  * Threads: one for each runtime, and this one, which waits. */
-#include <interloop/client.h>
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "il_setup.h"
 
 /* What one runtime does: its share of the requests, over its share of the places. */
 struct part {
@@ -22,7 +20,7 @@ struct part {
     struct il_task *task;
 };
 
-static char url[1100];
+static const char *url;
 
 static void check(enum il_code code, const struct il_error *err)
 {
@@ -80,7 +78,6 @@ static uint64_t share(uint64_t whole, uint64_t count, uint64_t n)
 static void part_set_up(struct part *part, const struct bench_options *options, uint64_t n,
                         struct il_client *shared)
 {
-    struct il_client_options client_options = IL_CLIENT_OPTIONS_INIT;
     struct il_runtime_options runtime_options = IL_RUNTIME_OPTIONS_INIT;
     struct il_error err;
 
@@ -88,12 +85,7 @@ static void part_set_up(struct part *part, const struct bench_options *options, 
     part->options.connections = share(options->connections, options->runtimes, n);
     runtime_options.worker_count = 1;
     check(il_runtime_new(&runtime_options, &part->runtime, &err), &err);
-    client_options.idle_per_host_max = (uint32_t)options->connections;
-    if (shared != NULL) {
-        part->client = il_client_ref(shared);
-    } else {
-        check(il_client_new(&client_options, &part->client, &err), &err);
-    }
+    part->client = shared != NULL ? il_client_ref(shared) : setup_client(options);
 }
 
 /* Let all parts make `requests` together, and wait for the last; a phase of `whole`. */
@@ -118,22 +110,19 @@ static void run_phase(struct part *parts, uint64_t requests, struct bench_plan *
 
 int main(int argc, char **argv)
 {
-    struct il_client_options client_options = IL_CLIENT_OPTIONS_INIT;
     struct il_client *shared = NULL;
     struct bench_options options;
     struct bench_plan whole;
     struct part *parts;
-    struct il_error err;
 
     bench_parse(&options, argc, argv);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", options.port, options.path);
+    url = bench_url(&options);
     parts = calloc(options.runtimes, sizeof(*parts));
     if (parts == NULL) {
         bench_fail("set up");
     }
-    client_options.idle_per_host_max = (uint32_t)options.connections;
     if (options.mode == NULL || strcmp(options.mode, "shared") == 0) {
-        check(il_client_new(&client_options, &shared, &err), &err);
+        shared = setup_client(&options);
     }
     for (uint64_t i = 0; i < options.runtimes; i++) {
         part_set_up(&parts[i], &options, i, shared);

@@ -42,11 +42,9 @@ static void transfer_set_up_upload(struct transfer *transfer, const struct bench
 
 void transfer_init(struct transfer *transfer, const struct bench_options *options)
 {
-    char url[1100];
-
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", options->port, options->path);
     *transfer = (struct transfer){ .easy = curl_easy_init() };
-    if (transfer->easy == NULL || curl_easy_setopt(transfer->easy, CURLOPT_URL, url) != CURLE_OK) {
+    if (transfer->easy == NULL ||
+        curl_easy_setopt(transfer->easy, CURLOPT_URL, bench_url(options)) != CURLE_OK) {
         errno = 0;
         bench_fail("make a libcurl handle");
     }
@@ -56,6 +54,15 @@ void transfer_init(struct transfer *transfer, const struct bench_options *option
     curl_easy_setopt(transfer->easy, CURLOPT_WRITEFUNCTION, transfer_on_body);
     curl_easy_setopt(transfer->easy, CURLOPT_WRITEDATA, transfer);
     curl_easy_setopt(transfer->easy, CURLOPT_PRIVATE, transfer);
+    curl_easy_setopt(transfer->easy, CURLOPT_CAINFO, options->ca_file);
+    if (options->http == 2) {
+        curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
+                         options->ca_file != NULL ? (long)CURL_HTTP_VERSION_2TLS
+                                                  : (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+        curl_easy_setopt(transfer->easy, CURLOPT_PIPEWAIT, 1L); /* one connection for all */
+    } else {
+        curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    }
     if (options->upload_bytes > 0) {
         transfer_set_up_upload(transfer, options);
     }

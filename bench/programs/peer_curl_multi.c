@@ -196,6 +196,7 @@ int main(int argc, char **argv)
         bench_fail("set up");
     }
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)options.connections);
+    curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)options.connections);
     plan_init(&plan, &options);
     if (is_socket) {
         set_up_socket();

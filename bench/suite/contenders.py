@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 
-from suite import measure
+from suite import measure, servers
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -43,9 +43,24 @@ class Contender:
             words += ["--runtimes", str(workload.runtimes)]
         if workload.linger_ms:
             words += ["--linger", str(workload.linger_ms)]
+        if workload.tls:
+            words += ["--tls", servers.ca_file(build)]
+        if workload.http == 2:
+            words += ["--http", "2"]
         if self.mode:
             words += ["--mode", self.mode]
         return words
+
+
+def _url(port, workload):
+    return f"{'https' if workload.tls else 'http'}://{servers.HOST}:{port}{workload.path}"
+
+
+class OneRuntime(Contender):
+    """What several runtimes are measured against."""
+
+    def command(self, build, port, workload, requests, warm_up=0):
+        return super().command(build, port, workload, requests, warm_up) + ["--runtimes", "1"]
 
 
 class Wrk(Contender):
@@ -62,12 +77,13 @@ class Wrk(Contender):
 
     def command(self, build, port, workload, seconds, warm_up=0):
         return [self.path(build), "-t1", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "30s",
-                f"http://127.0.0.1:{port}{workload.path}"]
+                _url(port, workload)]
 
 
 class H2load(Contender):
-    def __init__(self):
-        super().__init__("h2load", "peer", "h2load --h1", "h2load")
+    def __init__(self, http):
+        super().__init__(*(("h2load", "peer", "h2load --h1") if http == 1 else ("h2load-2", "peer", "h2load")), "h2load")
+        self.http = http
         self.has_window = False
         self.parse = measure.parse_h2load
 
@@ -75,8 +91,25 @@ class H2load(Contender):
         return shutil.which("h2load") or "/usr/bin/h2load"
 
     def command(self, build, port, workload, requests, warm_up=0):
-        return [self.path(build), "--h1", "-t1", f"-c{workload.connections}", f"-n{requests}",
-                f"http://127.0.0.1:{port}{workload.path}"]
+        how = ["--h1", f"-c{workload.connections}"] if self.http == 1 else ["-c1", f"-m{workload.connections}"]
+        return [self.path(build), *how, "-t1", f"-n{requests}", _url(port, workload)]
+
+
+class STime(Contender):
+    """Runs for whole seconds, one connection after another. Checks the certificate, but not its name."""
+
+    def __init__(self, mode):
+        super().__init__(f"s-time-{mode}", "peer", "openssl s_time", "openssl", mode)
+        self.is_timed = True
+        self.has_window = False
+        self.parse = measure.parse_s_time
+
+    def path(self, build):
+        return shutil.which("openssl") or "/usr/bin/openssl"
+
+    def command(self, build, port, workload, seconds, warm_up=0):
+        return [self.path(build), "s_time", "-connect", f"{servers.HOST}:{port}", f"-{self.mode}", "-www", workload.path,
+                "-time", str(seconds), "-CAfile", servers.ca_file(build), "-verify", "2"]
 
 
 class InterloopBench(Contender):
@@ -89,16 +122,23 @@ class InterloopBench(Contender):
         return os.path.join(build, "interloop")
 
     def command(self, build, port, workload, requests, warm_up=0):
-        return [self.path(build), "bench", "--json", "-r1", f"-c{workload.connections}", f"-n{requests}",
-                f"http://127.0.0.1:{port}{workload.path}"]
+        words = [self.path(build), "bench", "--json", "-r1", f"-c{workload.connections}", f"-n{requests}"]
+        if workload.tls:
+            words += ["--cacert", servers.ca_file(build)]
+        if workload.needs_secure():
+            words += ["--http2-prior-knowledge" if workload.http == 2 else "--http1.1"]
+        return words + [_url(port, workload)]
 
 
 ALL = [
     Contender("floor-blocking", "floor", "floor: blocking socket", "floor_blocking"),
     Contender("floor-epoll", "floor", "floor: bare epoll loop", "floor_epoll"),
+    Contender("floor-tls", "floor", "floor: bare epoll loop and OpenSSL", "floor_tls"),
+    Contender("floor-h2", "floor", "floor: canned frames", "floor_h2"),
     Contender("il-thread", "interloop", "interloop, plain thread", "il_client", "thread"),
     Contender("il-task", "interloop", "interloop, a task each", "il_client", "task"),
     Contender("il-call", "interloop", "interloop, callbacks", "il_client", "call"),
+    OneRuntime("il-one", "interloop", "one runtime", "il_runtimes", "shared"),
     Contender("il-own", "interloop", "a client for each runtime", "il_runtimes", "own"),
     Contender("il-shared", "interloop", "one client for all", "il_runtimes", "shared"),
     Contender("il-same", "interloop", "the same runtime again", "il_across", "same"),
@@ -119,7 +159,10 @@ ALL = [
     Contender("il-channel", "interloop", "a message through a channel of 64", "il_micro", "channel"),
     InterloopBench(),
     Wrk(),
-    H2load(),
+    H2load(1),
+    H2load(2),
+    STime("new"),
+    STime("reuse"),
     Contender("curl-easy", "peer", "libcurl, easy", "peer_curl_easy"),
     Contender("curl-multi", "peer", "libcurl, multi + poll", "peer_curl_multi", "poll"),
     Contender("curl-socket", "peer", "libcurl, multi_socket + epoll", "peer_curl_multi", "socket"),

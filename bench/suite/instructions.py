@@ -14,7 +14,7 @@ import re
 import subprocess
 import tempfile
 
-from suite import machine, workloads
+from suite import machine, servers, workloads
 from suite.contenders import BY_NAME as CONTENDERS
 
 TOLERANCE_PERCENT = {"instructions": 3, "system calls": 10, "allocations": 5}
@@ -29,6 +29,9 @@ KEPT = {
     "get-1": ["floor-blocking", "floor-epoll", "il-thread", "il-task", "il-call"],
     "get-64": ["floor-epoll", "il-task", "il-call"],
     "close": ["floor-epoll", "il-task", "il-call"],
+    "https-64": ["floor-tls", "il-task", "il-call"],
+    "h2-64": ["il-task", "il-call"],
+    "h2s-64": ["il-call"],
     "across": ["il-same", "il-across"],
     "patterns-64": ["il-default", "il-factory", "il-proxy", "il-service"],
     "runtime": ["il-yield", "il-timer", "il-spawn", "il-block-on"],
@@ -37,6 +40,8 @@ KEPT = {
 PEERS = {
     "get-1": ["h2load", "curl-easy", "curl-multi", "curl-socket", "hyper", "reqwest"],
     "get-64": ["h2load", "curl-multi", "curl-socket", "hyper", "reqwest"],
+    "h2-64": ["h2load-2", "hyper"],
+    "h2s-64": ["h2load-2", "curl-multi"],
 }
 
 
@@ -102,29 +107,30 @@ def per_request(counter, build, cores, port, name, workload_name):
     return (lowest(short + counted) - lowest(short)) / counted
 
 
-def measure_all(build, cores, port, wanted, say):
+def measure_all(build, cores, wanted, say):
     """{"contender workload": {counter: n}}; what is not built is left out, and said."""
     counts = {}
     for workload_name, names in wanted.items():
-        for name in names:
-            why = CONTENDERS[name].why_absent(build)
-            if why:
-                say(f"  {name} {workload_name}: {why}")
-                continue
-            count = {what: round(per_request(counter, build, cores, port, name, workload_name), 2)
-                     for what, counter in COUNTERS.items()}
-            counts[f"{name} {workload_name}"] = count
-            say(f"  {name} {workload_name}: {count['instructions']:,.0f} instructions, "
-                f"{count['system calls']:.2f} system calls, {count['allocations']:.2f} allocations")
+        with servers.for_workload(build, cores, workloads.BY_NAME[workload_name]) as server:
+            for name in names:
+                why = CONTENDERS[name].why_absent(build)
+                if why:
+                    say(f"  {name} {workload_name}: {why}")
+                    continue
+                count = {what: round(per_request(counter, build, cores, server.port, name, workload_name), 2)
+                         for what, counter in COUNTERS.items()}
+                counts[f"{name} {workload_name}"] = count
+                say(f"  {name} {workload_name}: {count['instructions']:,.0f} instructions, "
+                    f"{count['system calls']:.2f} system calls, {count['allocations']:.2f} allocations")
     return counts
 
 
-def profile(build, cores, port, name, workload_name):
+def profile(build, cores, name, workload_name):
     """Where the instructions of a run are spent, function by function, as callgrind_annotate shows it."""
     workload = workloads.BY_NAME[workload_name]
     requests = workload.connections + max(COUNTED_REQUESTS, 20 * workload.connections)
-    command = CONTENDERS[name].command(build, port, workload, requests)
-    with tempfile.NamedTemporaryFile() as output:
+    with tempfile.NamedTemporaryFile() as output, servers.for_workload(build, cores, workload) as server:
+        command = CONTENDERS[name].command(build, server.port, workload, requests)
         _run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={output.name}"] + command, cores.client)
         return _run(["callgrind_annotate", output.name], cores.client).stdout
 

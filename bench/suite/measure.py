@@ -26,8 +26,8 @@ class Failed(Exception):
 class Server:
     """The bench server, on its own core, for as long as the `with` lasts."""
 
-    def __init__(self, program, cores):
-        self.command = ["taskset", "-c", str(cores.server), program]
+    def __init__(self, program, cores, words=()):
+        self.command = ["taskset", "-c", str(cores.server), program, *words]
         self.process = None
         self.port = None
 
@@ -174,6 +174,13 @@ def parse_wrk(output):
     match = re.search(r"^ *(\d+) requests in ", output, re.MULTILINE)
     if not match or re.search(r"Non-2xx|Socket errors", output):
         raise Failed(f"wrk: {output[-400:]}")
+    return int(match[1]), None, {}
+
+
+def parse_s_time(output):
+    match = re.search(r"^(\d+) connections in \d+ real seconds", output, re.MULTILINE)
+    if not match or match[1] == "0":
+        raise Failed(f"openssl s_time: {output[-400:]}")
     return int(match[1]), None, {}
 
 

@@ -175,11 +175,11 @@ def to_json(about, outcomes, judged):
 
 # One line for each client, with the way of using it that its users would choose; None: any that is cheapest.
 SUMMARY_LINES = [
-    ("the floor: a bare loop that parses nothing", ["floor-blocking", "floor-epoll"]),
+    ("the floor: a bare loop that parses nothing", ["floor-blocking", "floor-epoll", "floor-tls", "floor-h2"]),
     ("**interloop**, a task each (the first column: a plain thread)", ["il-thread", "il-task"]),
     ("**interloop**, callbacks", ["il-call"]),
     ("wrk, a load generator", ["wrk"]),
-    ("h2load --h1, a load generator", ["h2load"]),
+    ("h2load, a load generator", ["h2load", "h2load-2"]),
     ("hyper on Tokio", ["hyper"]),
     ("reqwest on Tokio", ["reqwest"]),
     ("libcurl, the best of its ways", ["curl-easy", "curl-multi", "curl-socket"]),
@@ -188,7 +188,7 @@ SUMMARY_LINES = [
 ]
 SUMMARY_COLUMNS = [  # workload, heading
     ("get-1", "one at a time"), ("get-64", "64 in flight"), ("get-9000", "9,000 in flight"),
-    ("close", "a connection each"), ("held-10k", "KiB, each of 10,000"),
+    ("close", "a connection each"), ("https-64", "HTTPS, 64 in flight"), ("h2s-64", "HTTP/2 in TLS, 64 streams"), ("held-10k", "KiB, each of 10,000"),
 ]
 
 

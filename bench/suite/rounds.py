@@ -7,7 +7,7 @@ import copy
 import sys
 import time
 
-from suite import budget, machine, measure, statistics
+from suite import budget, machine, measure, servers, statistics
 from suite.contenders import BY_NAME as CONTENDERS
 from suite.outcome import Outcome
 
@@ -103,7 +103,10 @@ class Contest:
         cores = self.settings.cores
         cpus = [cores.client] if not workload.uses_all_cores else sorted({cores.client, cores.server})
         server_before_s = server.cpu_s()
+        shaken = servers.handshakes(server) if workload.handshakes else None
         sample = measure.run(command, cpus, contender.parse, TIMEOUT_S, watch_memory=workload.kind == "memory")
+        if shaken:
+            servers.check_handshakes(workload.handshakes, name, shaken, servers.handshakes(server))
         self.settings.noise.add(sample.user_s + sample.system_s + server.cpu_s() - server_before_s)
         wanted = sample.requests * workload.body_bytes_per_request()
         if sample.body_bytes is not None and sample.body_bytes != wanted:

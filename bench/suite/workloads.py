@@ -8,7 +8,7 @@ class Workload:
     the second time shows what difference means nothing here."""
 
     def __init__(self, name, title, contenders, path="/small", connections=1, upload=0, rate=0, runtimes=0,
-                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False, linger_ms=0, slow=()):
+                 kind="cpu", pilot=2000, quick=None, uses_all_cores=False, linger_ms=0, slow=(), tls=None, http=1, handshakes=None):
         self.name = name
         self.title = title
         self.contenders = contenders
@@ -23,11 +23,18 @@ class Workload:
         self.quick = quick    # who takes part with --quick; None: the workload is left out then
         self.uses_all_cores = uses_all_cores
         self.slow = slow      # contenders that take half a minute to open so many connections: one round is enough
+        self.tls = tls        # the version; None: in clear
+        self.http = http      # 2: all requests are streams of one connection
+        self.handshakes = handshakes  # "full" or "resumed": what each connection has to begin with
         self.linger_ms = linger_ms  # "memory": read it then, with idle connections; else read the peak
 
     def warm_up(self):
         """Requests that are not counted: two on each connection, and a tenth of the pilot's."""
         return 2 * self.connections + self.pilot // 10
+
+    def needs_secure(self):
+        """The server that speaks TLS and HTTP/2; else the other, which can do more besides."""
+        return self.tls is not None or self.http == 2
 
     def body_bytes_per_request(self):
         """What an honest client must have counted; the answer to an upload is the small one."""
@@ -54,6 +61,14 @@ CLOSING = ["floor-epoll", "il-task", "il-call", "wrk", "curl-multi", "curl-socke
 CURL = ("curl-multi", "curl-socket")  # libcurl opens many connections in quadratic time, too
 PACED = ["floor-epoll", "il-task", "il-call", "curl-multi", "curl-socket", "soup-async", "hyper", "reqwest", "go"]
 
+HTTPS = ["floor-tls", "il-task", "il-call", "il-bench", "wrk", "h2load", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+# libcurl 7.88 cannot use a connection in clear (prior knowledge) twice, and Go's HTTP/2 is only for TLS.
+HTTP2 = ["floor-h2", "h2load-2", "il-task", "il-call", "il-bench", "hyper", "reqwest"]
+HTTP2_TLS = ["floor-h2", "h2load-2", "il-task", "il-call", "il-bench", "curl-multi", "curl-socket", "hyper", "reqwest", "go"]
+SESSIONS = ["il-one", "il-own", "il-shared"]
+FULL = ["floor-tls", "il-thread", "s-time-new", "curl-easy", "hyper", "reqwest", "go"]
+RESUMED = ["floor-tls", "il-thread", "s-time-reuse", "curl-easy", "go"]  # hyper-tls and reqwest never resume
+
 ALL = [
     Workload("get-1", "small GETs, one at a time", ONE,
              quick=["floor-blocking", "il-thread", "curl-easy", "hyper"]),
@@ -75,6 +90,22 @@ ALL = [
              quick=["floor-epoll", "il-task", "curl-multi"]),
     Workload("idle-10k", "10,000 idle connections, after all have been answered", IDLE, path="/hold/10000/100",
              connections=10_000, kind="memory", linger_ms=400, slow=CURL),
+    Workload("https-64", "small GETs over HTTPS, 64 in flight, HTTP/1.1", HTTPS, connections=64, pilot=10000, tls="1.3",
+             quick=["floor-tls", "il-call", "wrk", "curl-multi"]),
+    Workload("h2-64", "small GETs over HTTP/2 in clear, 64 streams on one connection", HTTP2, connections=64, pilot=20000,
+             http=2),
+    Workload("h2s-64", "small GETs over HTTP/2 in TLS, 64 streams on one connection", HTTP2_TLS, connections=64, pilot=20000,
+             tls="1.3", http=2, quick=["floor-h2", "h2load-2", "il-task", "il-call", "curl-multi", "hyper"]),
+] + [
+    Workload(f"h2-runtimes-{count}", f"small GETs over HTTP/2 in clear, 64 in flight, by {count} runtimes", SESSIONS,
+             connections=64, runtimes=count, pilot=20000, http=2, uses_all_cores=True)
+    for count in (2, 4)
+] + [
+    Workload(f"handshake-{kind}{suffix}", f"a new connection for each request, one at a time: {kind} handshakes, TLS {version}",
+             contenders, path="/close", pilot=300, tls=version, handshakes=kind)
+    for version, suffix in (("1.3", ""), ("1.2", "-12"))
+    for kind, contenders in (("full", FULL), ("resumed", RESUMED))
+] + [
     Workload("across", "small GETs, one at a time, on one connection that two runtimes use in turn",
              ["il-same", "il-across"], quick=["il-same", "il-across"]),
 ] + [

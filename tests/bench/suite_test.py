@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "../../bench")]
 import harness  # noqa: E402
 from suite import (budget, contenders, goals, instructions, measure, outcome, plot, publish, report,  # noqa: E402
-                   rounds, statistics, workloads)
+                   rounds, servers, statistics, workloads)
 
 BUILD = os.environ.get("IL_BUILD") or os.path.join(HERE, "../../build")
 OURS = [contender for contender in contenders.ALL if contender.kind in ("floor", "interloop")]
@@ -42,16 +42,47 @@ def users_of(workload):
 
 
 def each_program_makes_as_many_requests_as_told_and_counts_the_bodies():
-    with server() as running:
-        for workload in workloads.ALL:
-            if workload.kind == "memory" or workload.connections > 64:
-                continue
+    for workload in workloads.ALL:
+        if workload.kind == "memory" or workload.connections > 64:
+            continue
+        with servers.for_workload(BUILD, AnyCores(), workload) as running:
             for contender in users_of(workload):
-                count = workload.connections + (3 if workload.pilot < 100 else 200)
+                count = workload.connections + (3 if workload.pilot < 100 else 60 if workload.handshakes else 200)
                 sample = run(contender, running.port, workload, count)
                 wanted = (count, count * workload.body_bytes_per_request())
                 if (sample.requests, sample.body_bytes) != wanted:
                     yield f"{workload.name} {contender.name}: {sample.requests}, {sample.body_bytes}, want {wanted}"
+
+
+def handshakes_are_of_the_kind_that_the_workload_is_about():
+    names = ["handshake-full", "handshake-resumed", "handshake-full-12", "handshake-resumed-12"]
+    for name in names:
+        workload = workloads.BY_NAME[name]
+        with servers.for_workload(BUILD, AnyCores(), workload) as running:
+            for contender in users_of(workload):
+                before = servers.handshakes(running)
+                run(contender, running.port, workload, 60)
+                full, resumed = (now - then for then, now in zip(before, servers.handshakes(running)))
+                wanted = (60, 0) if workload.handshakes == "full" else (1, 59)
+                if (full, resumed) != wanted:
+                    yield f"{name} {contender.name}: {full} full and {resumed} resumed ones, want {wanted}"
+    for wanted, after in (("full", (100, 1)), ("resumed", (50, 1000)), ("resumed", (100, 0)), ("full", (0, 0))):
+        try:
+            servers.check_handshakes(wanted, "x", (0, 0), after)
+            yield f"{after} passed for {wanted}"
+        except measure.Failed:
+            pass
+
+
+def streams_of_http_2_share_one_connection():
+    workload = workloads.BY_NAME["h2s-64"]
+    with servers.for_workload(BUILD, AnyCores(), workload) as running:
+        for contender in users_of(workload):
+            before = servers.handshakes(running)
+            run(contender, running.port, workload, 500)
+            count = sum(servers.handshakes(running)) - sum(before)
+            if count != 1:
+                yield f"{contender.name}: {count} connections, want 1"
 
 
 def held_requests_are_all_in_flight_at_once():
@@ -339,6 +370,8 @@ def every_workload_names_contenders_that_exist():
 if __name__ == "__main__":
     harness.run([(check.__name__, check) for check in (
         each_program_makes_as_many_requests_as_told_and_counts_the_bodies,
+        handshakes_are_of_the_kind_that_the_workload_is_about,
+        streams_of_http_2_share_one_connection,
         held_requests_are_all_in_flight_at_once,
         paced_request_is_charged_from_when_it_was_due,
         program_refuses_what_it_does_not_understand,

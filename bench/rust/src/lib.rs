@@ -18,10 +18,22 @@ pub struct Options {
     pub warm_up: u64,
     pub rate: u64,
     pub upload: usize,
+    pub ca_file: Option<String>, /* https, and whom to trust */
+    pub http: u64,
 }
 
 pub fn parse() -> Options {
-    let mut options = Options { port: 0, path: "/small".into(), connections: 1, requests: 1, warm_up: 0, rate: 0, upload: 0 };
+    let mut options = Options {
+        port: 0,
+        path: "/small".into(),
+        connections: 1,
+        requests: 1,
+        warm_up: 0,
+        rate: 0,
+        upload: 0,
+        ca_file: None,
+        http: 1,
+    };
     let args: Vec<String> = std::env::args().skip(1).collect();
 
     for pair in args.chunks(2) {
@@ -35,6 +47,8 @@ pub fn parse() -> Options {
             "--warm-up" => options.warm_up = number(),
             "--rate" => options.rate = number(),
             "--upload" => options.upload = number() as usize,
+            "--tls" => options.ca_file = Some(value.clone()),
+            "--http" => options.http = number(),
             other => panic!("unknown option {}", other),
         }
     }
@@ -43,7 +57,13 @@ pub fn parse() -> Options {
 
 impl Options {
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}{}", self.port, self.path)
+        let scheme = if self.ca_file.is_some() { "https" } else { "http" };
+        format!("{}://127.0.0.1:{}{}", scheme, self.port, self.path)
+    }
+
+    /// The certificate to trust, in PEM.
+    pub fn ca_pem(&self) -> Option<Vec<u8>> {
+        self.ca_file.as_ref().map(|path| std::fs::read(path).expect("the certificate to trust"))
     }
 }
 

@@ -1,19 +1,22 @@
-//! peer_hyper: hyper's pooling client on a current-thread Tokio runtime, C tasks at a time.
+//! peer_hyper: hyper's pooling client on a current-thread Tokio runtime, C tasks at a time; TLS by hyper-tls.
 
 use hyper::body::HttpBody;
+use hyper::client::connect::Connect;
 use hyper::client::HttpConnector;
 use hyper::{Body, Client, Request};
+use hyper_tls::HttpsConnector;
+use peer_rust::Options;
 use std::rc::Rc;
 
-fn main() {
-    let options = peer_rust::parse();
+fn run<C>(options: &Options, connector: C)
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let url: hyper::Uri = options.url().parse().expect("the URL");
     let upload = hyper::body::Bytes::from(vec![0u8; options.upload]);
 
-    peer_rust::run(&options, || {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let client: Rc<Client<_, Body>> = Rc::new(Client::builder().build(connector));
+    peer_rust::run(options, || {
+        let client: Rc<Client<C, Body>> = Rc::new(Client::builder().http2_only(options.http == 2).build(connector));
         move || {
             let (client, url, upload) = (client.clone(), url.clone(), upload.clone());
             async move {
@@ -30,4 +33,25 @@ fn main() {
             }
         }
     });
+}
+
+fn main() {
+    let options = peer_rust::parse();
+    let mut connector = HttpConnector::new();
+
+    connector.set_nodelay(true);
+    match options.ca_pem() {
+        None => run(&options, connector),
+        Some(pem) => {
+            let protocol = if options.http == 2 { "h2" } else { "http/1.1" };
+            let tls = native_tls::TlsConnector::builder()
+                .disable_built_in_roots(true)
+                .add_root_certificate(native_tls::Certificate::from_pem(&pem).expect("a certificate"))
+                .request_alpns(&[protocol])
+                .build()
+                .expect("the TLS settings");
+            connector.enforce_http(false);
+            run(&options, HttpsConnector::from((connector, tls.into())));
+        }
+    }
 }
