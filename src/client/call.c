@@ -448,6 +448,26 @@ static enum il_code call_identify(struct il_call *call, struct pool_identity *id
     return code;
 }
 
+/* All places are taken. What will free one may lie in a session's socket, and the loops that have
+ * streams there may not run. */
+static void call_look_after_sessions(struct il_call *call, bool has_sessions)
+{
+    struct session *session;
+
+    for (unsigned i = 0;
+         has_sessions && (session = pool_session_awaited(&call->client->pool, call, i)) != NULL;
+         i++) {
+        struct il_error error;
+        enum il_code code = session_look_after(session, call->home, &error);
+
+        session_unref(session);
+        if (code != IL_OK) {
+            call_fail(call, code, &error);
+            return;
+        }
+    }
+}
+
 void call_acquire(struct il_call *call)
 {
     struct pool_identity identity;
@@ -485,8 +505,10 @@ void call_acquire(struct il_call *call)
             return;
         case POOL_WAIT:
             call_set_phase(call, IL_PHASE_POOL_WAIT);
+            call_look_after_sessions(call, got.has_sessions);
             return;
         case POOL_NOTHING:
+            call_look_after_sessions(call, got.has_sessions);
             return;
         }
     }

@@ -423,8 +423,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         pool->waiter_count--;
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
-        *ret_got =
-            (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT };
+        *ret_got = (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT,
+                                      .has_sessions = !il_list_is_empty(&pool->sessions) };
     }
     if (is_waiting && call->waiter.is_dialing && pool_has_place(pool, origin) &&
         !loop_opens_one_for_all(pool, origin, call, loop)) {

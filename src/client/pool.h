@@ -147,6 +147,7 @@ struct pool_got {
     struct conn *conn;          /* POOL_TAKEN */
     struct session *session;    /* POOL_SHARED */
     struct pool_origin *origin; /* POOL_DIAL: where the place is counted */
+    bool has_sessions;          /* POOL_WAIT, POOL_NOTHING: see pool_session_awaited */
 };
 
 /* Get a connection for `call`, whose home is `loop`; from the first time on the call is on the
@@ -204,6 +205,13 @@ void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct s
                          bool is_private);
 void pool_session_hear(struct pool *pool, struct session *session,
                        const struct pool_session_news *news);
+
+/* The sessions that have the places for which a call waits, from 0 on, each with a reference; NULL
+ * after the last. Their own loops may not run: whoever waits looks after them as well, as long as
+ * the second says so. Thread: the one that holds the call's home, or `loop`. */
+struct session *pool_session_awaited(struct pool *pool, const struct il_call *call, unsigned index);
+bool pool_session_is_awaited(struct pool *pool, const struct session *session,
+                             const struct il_loop *loop);
 
 /* Take a session off the lists that nobody has used for the idle time-out; true if it was one. The
  * pool's reference is the caller's then, for session_retire. */

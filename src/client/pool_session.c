@@ -5,6 +5,7 @@
  * the place back, and asks again.
  *
  * Owns: a reference to each session that is listed. Threads: any; pool->mutex guards all of it. */
+#include "client/call.h"
 #include "client/client.h"
 #include "client/pool_inside.h"
 #include "client/session.h"
@@ -124,6 +125,37 @@ void pool_session_hear(struct pool *pool, struct session *session,
     if (was_listed) {
         session_unref(session);
     }
+}
+
+struct session *pool_session_awaited(struct pool *pool, const struct il_call *call, unsigned index)
+{
+    struct session *found = NULL;
+
+    sys_mutex_lock(&pool->mutex);
+    il_list_for_each(&pool->sessions, node)
+    {
+        struct session *session = il_container_of(node, struct session, pooled.link);
+
+        if (session->pooled.origin == call->waiter.origin && index-- == 0) {
+            found = session_ref(session);
+            break;
+        }
+    }
+    sys_mutex_unlock(&pool->mutex);
+    return found;
+}
+
+bool pool_session_is_awaited(struct pool *pool, const struct session *session,
+                             const struct il_loop *loop)
+{
+    struct pool_origin *origin;
+    bool is_awaited;
+
+    sys_mutex_lock(&pool->mutex);
+    origin = session->pooled.origin;
+    is_awaited = origin != NULL && group_find_locked(origin, loop->id) != NULL;
+    sys_mutex_unlock(&pool->mutex);
+    return is_awaited;
 }
 
 uint32_t pool_count_idle_sessions_locked(const struct pool *pool)

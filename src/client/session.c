@@ -18,6 +18,7 @@ struct session_seat {
     struct il_loop *loop;    /* not a reference: it runs while we are called */
     struct watch *watch;     /* resting, but while the loop handles an event, or `job` is queued */
     struct job job;          /* there is more to receive than was received in one go */
+    bool is_waiting;         /* calls wait in the pool: see session_look_after; the loop's own */
     uint32_t stream_count;   /* this loop's; with the session's mutex held */
 };
 
@@ -345,11 +346,30 @@ void seat_count_locked(struct session_seat *seat, int streams)
     seat->stream_count += (uint32_t)streams;
 }
 
+enum il_code session_look_after(struct session *session, struct il_loop *loop, struct il_error *err)
+{
+    enum il_code code = IL_OK;
+
+    session_lock(session);
+    if (!session->shared.is_over && session->driver == NULL) {
+        struct session_seat *seat = session_sit_locked(session, loop, err);
+
+        if (seat == NULL) {
+            code = err->code;
+        } else if (!seat->is_waiting) {
+            seat->is_waiting = true;
+            session_refresh_locked(session, loop); /* what came before has been told to others */
+        }
+    }
+    session_unlock(session);
+    return code;
+}
+
 /* Does the seat's loop have nothing to do with the session any more, and somebody else has? */
 static bool seat_is_useless_locked(const struct session_seat *seat)
 {
-    return seat->stream_count == 0 && seat->session->shared.h2.stream_count > 0 &&
-           seat->session->driver == NULL;
+    return seat->stream_count == 0 && !seat->is_waiting &&
+           seat->session->shared.h2.stream_count > 0 && seat->session->driver == NULL;
 }
 
 /* What a seat's loop does after an event: the watch is ours (driven). */
@@ -359,6 +379,8 @@ static void seat_go_on(struct session_seat *seat, struct il_loop *loop) IL_ON_LO
     bool is_leaving;
     bool has_more = false;
 
+    seat->is_waiting =
+        seat->is_waiting && pool_session_is_awaited(&session->client->pool, session, loop);
     session_lock(session);
     if (!session->shared.is_over) {
         has_more = session_drive_locked(session, loop);

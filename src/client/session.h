@@ -16,6 +16,9 @@
  * delays nobody: the others are told, too. What such a loop still occupies is bounded: a place
  * among the streams that the server allows, and H2_STREAM_WINDOW bytes of memory for each.
  *
+ * A loop whose calls wait in the pool for a place that the session has takes a seat, too: the end of
+ * somebody's stream frees one, and that one's loop may not run to read it.
+ *
  * A seat's watch is always *resting*, but for the moments in which its loop handles an event: so
  * whoever ends the session can take the seats away from loops that do not run. A seat without
  * streams stays until the first event that is of no use to it.
@@ -89,6 +92,11 @@ void session_unref(struct session *session);
 
 /* End a session that the pool has taken off its lists, after goodbye. Thread: any. */
 void session_retire(struct session *session);
+
+/* Calls of this loop wait for a place that the session has: take a seat, until none does any more.
+ * Nothing with the bound driver. Thread: the one that holds `loop`. */
+enum il_code session_look_after(struct session *session, struct il_loop *loop,
+                                struct il_error *err);
 
 /* ---- one call's stream ---- */
 
