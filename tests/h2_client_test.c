@@ -246,6 +246,34 @@ TEST(a_parked_runtime_with_a_stream_stalls_nobody_and_gets_its_answer_when_it_ru
     stop();
 }
 
+/* Nobody but who waits is there to read what makes room. */
+TEST(a_finished_stream_of_a_parked_runtime_makes_room_for_who_waits)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct many many = { .path = "/hello", .size = 5 };
+    struct il_runtime *parked, *runtime;
+    struct held held = { 0 };
+    struct il_task *task;
+
+    options.connections_per_host_max = 1;
+    start_with(1, options);
+    parked = park(&held);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    spawn_many(runtime, 1, &many, &task);
+    while (stats_now().waiters == 0) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    CHECK(!held.is_done);
+    CHECK_OK(il_block_on(parked, join_held, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_runtime_drop(parked);
+    il_runtime_drop(runtime);
+    stop();
+}
+
 static void get_and_expect_shutdown(void *arg)
 {
     struct il_response *response;

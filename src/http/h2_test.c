@@ -256,6 +256,40 @@ TEST(the_servers_limit_of_streams_is_known_once_its_settings_have_come)
     pair_deinit(&pair);
 }
 
+/* A server that knows of no stream may close when it hears goodbye. */
+TEST(goodbye_follows_the_requests_that_are_not_yet_sent)
+{
+    struct exchange x = { 0 };
+    struct il_bytes out;
+    struct pair pair;
+    unsigned place = 0, head_at = 0, goodbye_at = 0;
+
+    pair_init(&pair, 7);
+    CHECK_EQ(pair_run(&pair, 100), IL_OK);
+    open_stream(&pair, &x, "GET", "/hello");
+    h2_say_goodbye(&pair.h2);
+    CHECK(!h2_is_open(&pair.h2));
+    il_bytes_init(&out);
+    CHECK_EQ(h2_pull(&pair.h2, &out, 65536, &pair.err), IL_OK);
+    for (size_t at = 0; at < il_bytes_size(&out); place++) {
+        const uint8_t *frame = (const uint8_t *)il_bytes_data(&out) + at;
+
+        head_at = frame[3] == NGHTTP2_HEADERS ? place + 1 : head_at;
+        goodbye_at = frame[3] == NGHTTP2_GOAWAY ? place + 1 : goodbye_at;
+        at += 9 + (size_t)(frame[0] << 16 | frame[1] << 8 | frame[2]);
+    }
+    CHECK(head_at > 0);
+    CHECK(goodbye_at > head_at);
+    CHECK_EQ(nghttp2_session_mem_recv(pair.peer->session, (const uint8_t *)il_bytes_data(&out),
+                                      il_bytes_size(&out)),
+             il_bytes_size(&out));
+    il_bytes_deinit(&out);
+    CHECK_EQ(pair_run(&pair, 100), IL_OK);
+    check_response(&x, 200, "hello");
+    exchange_deinit(&x);
+    pair_deinit(&pair);
+}
+
 TEST(a_ping_is_answered_and_goodbye_is_said)
 {
     struct pair pair;
