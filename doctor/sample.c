@@ -82,7 +82,7 @@ static void refresh_watches(struct look *look)
     for (uint32_t i = 0; i < look->socket_count && !is_needed; i++) {
         const struct seen_socket *socket = &look->sockets[i];
 
-        is_needed = socket->was_found && !socket->was_lost &&
+        is_needed = socket->was_found && !socket->was_lost && !socket->was_read &&
                     (socket->last.unread_bytes > 0 || socket->last.end_unread);
     }
     for (uint32_t i = 0; i < look->set_count && !is_needed; i++) {

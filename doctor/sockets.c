@@ -83,13 +83,40 @@ void sockets_find(struct look *look)
 
 /* ---- TCP and UDP ---- */
 
+static char *format_number(char *at, unsigned number)
+{
+    char digits[10];
+    int count = 0;
+
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    while (count > 0) {
+        *at++ = digits[--count];
+    }
+    return at;
+}
+
+/* By hand where it is IPv4: of thousands of sockets, snprintf() would be a good part of the cost.
+ */
 static void format_address(uint8_t family, const uint32_t *address, uint16_t port, char *ret_text,
                            size_t size)
 {
-    char text[INET6_ADDRSTRLEN] = "?";
+    const unsigned char *bytes = (const unsigned char *)address;
+    char text[INET6_ADDRSTRLEN] = "?", *at = ret_text;
 
-    (void)inet_ntop(family, address, text, sizeof(text));
-    snprintf(ret_text, size, family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, port);
+    if (family != AF_INET) {
+        (void)inet_ntop(family, address, text, sizeof(text));
+        snprintf(ret_text, size, "[%s]:%u", text, port);
+        return;
+    }
+    il_assert(size >= sizeof("255.255.255.255:65535"));
+    for (int i = 0; i < 4; i++) {
+        at = format_number(at, bytes[i]);
+        *at++ = i < 3 ? '.' : ':';
+    }
+    *format_number(at, port) = '\0';
 }
 
 /* The kernel may know fewer fields of tcp_info than the header, or more: copy what both have. */

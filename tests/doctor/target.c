@@ -81,6 +81,8 @@ static void send_binary(const struct server_conn *conn)
     }
 }
 
+static bool tells_when_asked; /* set before any server runs */
+
 static void *serve(void *arg)
 {
     struct server_conn conn = *(struct server_conn *)arg;
@@ -92,6 +94,10 @@ static void *serve(void *arg)
         pause();
     }
     while (read(conn.fd, bytes, sizeof(bytes)) > 0) {
+        if (conn.manner == SERVER_SILENT && tells_when_asked) {
+            puts("asked");
+            fflush(stdout);
+        }
         if (conn.manner == SERVER_FLOODS) {
             flood(conn.fd);
             continue;
@@ -399,6 +405,7 @@ static int serve_alone(const char *name)
 
     for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
         if (strcmp(manners[i].name, name) == 0) {
+            tells_when_asked = true;
             printf("port %d\n", target_server(manners[i].manner));
             fflush(stdout);
             target_stand();
