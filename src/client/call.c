@@ -659,17 +659,21 @@ void call_on_refused(struct il_call *call, enum il_code code, const struct il_er
     call_set_phase(call, IL_PHASE_POOL_WAIT); /* arms the timer */
 }
 
-void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
+/* Would it do no harm if the server had acted on it after all? */
+static bool call_may_repeat(const struct il_call *call)
 {
     /* The bound driver does as hyper does: only what was never written is sent again. */
     bool is_safe =
         call->sent_size == 0 ||
         (call->client->driver == IL_DRIVER_CALLER && request_is_idempotent(call->request)) ||
         IL_MUTANT(RETRY_UNSAFE);
-    bool can_repeat = call->request->source == NULL;
 
-    if (!call->response->timing.was_reused || call->has_begun || call->has_retried || !is_safe ||
-        !can_repeat) {
+    return is_safe && call->request->source == NULL && !call->has_begun;
+}
+
+void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error)
+{
+    if (!call->response->timing.was_reused || call->has_retried || !call_may_repeat(call)) {
         call_fail(call, code, error);
         return;
     }
@@ -680,6 +684,15 @@ void call_on_lost(struct il_call *call, enum il_code code, const struct il_error
     call->has_retried = true;
     pool_count_retry(&call->client->pool);
     call_acquire(call);
+}
+
+void call_on_left(struct il_call *call, enum il_code code, const struct il_error *error)
+{
+    if (call_may_repeat(call)) {
+        call_on_refused(call, code, error);
+    } else {
+        call_fail(call, code, error);
+    }
 }
 
 /* ---- starting ---- */

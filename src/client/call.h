@@ -112,4 +112,8 @@ void call_on_refused(struct il_call *call, enum il_code code, const struct il_er
 /* The connection was lost. Try once more if that is safe, else fail with `error`. */
 void call_on_lost(struct il_call *call, enum il_code code, const struct il_error *error);
 
+/* It was lost after the server had said that it would go: as call_on_refused if the server may act
+ * on it twice, else fail. */
+void call_on_left(struct il_call *call, enum il_code code, const struct il_error *error);
+
 #endif

@@ -213,27 +213,30 @@ static void complete(struct il_call *call, struct session_stream *x)
     call_succeed(call);
 }
 
-static void fail(struct il_call *call, struct session_stream *x, enum h2_end end, bool is_lost,
-                 const struct il_error *error)
+/* What the home loop needs to know of the stream, in one look. */
+struct stream_look {
+    bool has_head, is_request_sent, is_over, is_lost, is_left, wants_source;
+    enum h2_end end;
+    struct il_error error;
+};
+
+static void fail(struct il_call *call, struct session_stream *x, const struct stream_look *now)
 {
+    const struct il_error *error = &now->error;
+
     x->home_held.call = NULL;
     call->session_stream = NULL;
     stream_unref(x);
-    if (end == H2_END_REFUSED) {
+    if (now->end == H2_END_REFUSED) {
         call_on_refused(call, error->code, error);
-    } else if (is_lost) {
+    } else if (now->is_lost && now->is_left) {
+        call_on_left(call, error->code, error);
+    } else if (now->is_lost) {
         call_on_lost(call, error->code, error);
     } else {
         call_fail(call, error->code, error);
     }
 }
-
-/* What the home loop needs to know of the stream, in one look. */
-struct stream_look {
-    bool has_head, is_request_sent, is_over, is_lost, wants_source;
-    enum h2_end end;
-    struct il_error error;
-};
 
 static void look(struct session_stream *x, struct stream_look *ret_look)
 {
@@ -243,6 +246,8 @@ static void look(struct session_stream *x, struct stream_look *ret_look)
         .is_request_sent = x->shared.is_request_sent,
         .is_over = x->shared.is_over,
         .is_lost = x->shared.is_lost,
+        .is_left = x->session->shared.h2.is_going_away &&
+                   x->session->shared.h2.goaway_code == NGHTTP2_NO_ERROR,
         .wants_source = x->shared.is_source && !x->shared.is_source_ended && !x->shared.is_over &&
                         il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX,
         .end = x->shared.end,
@@ -295,7 +300,7 @@ static enum loop_result on_home(struct il_loop *loop, struct job *job)
             il_maybe(now.is_over); /* the source failed */
         } else if (now.is_over && now.end != H2_END_COMPLETE &&
                    !(x->is_streaming && now.has_head)) {
-            fail(call, x, now.end, now.is_lost, &now.error);
+            fail(call, x, &now);
         } else if (x->is_streaming && now.has_head) {
             hand_over(call, x);
         } else if (now.is_over) {
