@@ -22,6 +22,10 @@ static const struct cause *const causes[] = {
     &cause_slot_leak,
     &cause_lost_waiter,
     &cause_leader_cancelled,
+    &cause_h2_parked,
+    &cause_h2_dropped,
+    &cause_h2_busy,
+    &cause_h2_connecting,
     &cause_seed,
 };
 
@@ -270,6 +274,48 @@ static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = 
       [INTERLOOP] = { LAB_OK, "Each request opens a connection of its own; where one may serve "
                               "several (HTTP/2), it is opened by one of each loop, and another "
                               "one goes on when that is cancelled" } },
+    { /* h2-parked */
+      [SHARED] = { LAB_HUNG, "Only A's loop may send and receive on the session, and no thread "
+                             "drives that loop: no stream of anybody gets on" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "Every loop with a stream on the session may drive it: B's does" } },
+    { /* h2-dropped */
+      [SHARED] = { LAB_ERROR,
+                   "A's loop drove the session; with A it goes, and with it every stream "
+                   "of B's. The request after that opens a session of B's own" },
+      [SINGLE] = OWNS_NOTHING,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = OWNS_NOTHING,
+      [CHANNEL] = OWNS_NOTHING,
+      [INTERLOOP] = { LAB_OK, "The session belongs to no runtime: B's loop drives it, with A or "
+                              "without" } },
+    { /* h2-busy */
+      [SHARED] = { LAB_STARVED, "Only A's loop may send on the session, and its thread is stuck in "
+                                "user code" },
+      [SINGLE] = { LAB_STARVED, "The runtime that everybody uses is the one that is stuck" },
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = { LAB_STARVED, "The owner is the one that is stuck: the request lies with it" },
+      [CHANNEL] = { LAB_STARVED, "The actor's runtime is the one that is stuck: the request lies "
+                                 "in the queue" },
+      [INTERLOOP] = { LAB_OK, "B's loop takes a seat at A's session and drives it itself" } },
+    { /* h2-connecting */
+      [SHARED] = { LAB_HUNG, "Everybody waits for the one connection that A was about to open, and "
+                             "no thread drives A's loop; later requests wait for it, too. They "
+                             "would go on with A" },
+      [SINGLE] = { LAB_OK, "The connection is opened by the runtime that serves everybody, and "
+                           "that goes on running" },
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = { LAB_OK, "The owner opens the connection, and goes on running" },
+      [CHANNEL] = { LAB_OK, "The owner opens the connection, and goes on running" },
+      [INTERLOOP] = { LAB_OK, "Who waits opens a connection itself: B's loop does not wait for "
+                              "what A's has begun" } },
     { /* seed */
       [SHARED] = { LAB_OK, "Each of the three drops its runtime only when its own requests are "
                            "answered, and what is idle then is closed; so nothing is left to wait "

@@ -23,6 +23,10 @@ extern const struct cause cause_stale;
 extern const struct cause cause_slot_leak;
 extern const struct cause cause_lost_waiter;
 extern const struct cause cause_leader_cancelled;
+extern const struct cause cause_h2_parked;
+extern const struct cause cause_h2_dropped;
+extern const struct cause cause_h2_busy;
+extern const struct cause cause_h2_connecting;
 extern const struct cause cause_seed;
 
 /* Not in the matrix: they show nothing in particular, and are there to find things (explore.h). */

@@ -2,8 +2,9 @@
  * the I/O (busy), the one of two that has the connection (busy-sibling), all of them
  * (all-workers-busy).
  *
- * Each is played twice: with hand-over switched off, as it is in the worlds where runtimes have no
- * such thing, and, as NAME+hand-over, switched on in every runtime there is.
+ * h2-busy is busy over HTTP/2. Each of the others is played twice: with hand-over switched off, as
+ * it is in the worlds where runtimes have no such thing, and, as NAME+hand-over, switched on in
+ * every runtime there is.
  *
  * Owns: nothing. Threads: as lab/world.h says; the blocking code sits in tasks of the runtime that
  * does the I/O. */
@@ -155,6 +156,15 @@ const struct cause cause_busy_hand_over = {
     .summary = "busy, with hand-over switched on",
     .story = BUSY_STORY BUSY_HAND_OVER,
     .hands_over = true,
+    .run = busy_run,
+};
+
+const struct cause cause_h2_busy = {
+    .name = "h2-busy",
+    .summary =
+        "HTTP/2: the only worker of the runtime that opened the session is stuck in user code",
+    .story = BUSY_STORY " All of it is over HTTP/2: A's connection has room for the request of B.",
+    .is_http2 = true,
     .run = busy_run,
 };
 

@@ -222,6 +222,7 @@ static enum il_code server_start_tls(struct stage_server *server,
     if (code == IL_OK) {
         tls.certificate_pem = certificate.pem;
         tls.key_pem = certificate.key_pem;
+        tls.alpn = "h2,http/1.1"; /* as the clients want it */
         options->tls = &tls;
         code = lab_server_start(options, &server->server, err);
     }

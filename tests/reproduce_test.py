@@ -16,7 +16,8 @@ EXE = os.path.join(os.environ.get("IL_BUILD", "build"), "interloop")
 CAUSES = ["parked", "parked-between", "dropped-idle", "dropped-in-flight", "busy", "busy+hand-over",
           "busy-sibling", "busy-sibling+hand-over", "all-workers-busy", "all-workers-busy+hand-over",
           "handed-over", "leftovers", "dropped-mid-body", "stale",
-          "slot-leak", "lost-waiter", "leader-cancelled", "seed"]
+          "slot-leak", "lost-waiter", "leader-cancelled", "h2-parked", "h2-dropped",
+          "h2-busy", "h2-connecting", "seed"]
 SOLUTIONS = ["shared", "single-runtime", "per-runtime", "factory", "proxy", "channel", "interloop"]
 CHECKS = []
 

@@ -187,6 +187,49 @@ static enum il_verdict judge_holder(const struct watch_world *world,
     return conn->loop_id == 0 ? IL_VERDICT_LIVE : watch_judge_loop(find_loop(world, conn->loop_id));
 }
 
+/* There is no connection; is somebody opening one? Any one of them will do here, too. */
+static const struct client_call_report *find_opener(const struct watch_world *world,
+                                                    const struct client_call_report *call)
+{
+    const struct client_call_report *best = NULL;
+    enum il_verdict best_verdict = IL_VERDICT_HUNG;
+
+    for (size_t i = 0; i < world->calls.count; i++) {
+        const struct client_call_report *it = watch_call_at(world, i);
+
+        if (it->client == call->client && it->view.port == call->view.port &&
+            strcmp(it->view.host, call->view.host) == 0 && it->view.phase >= IL_PHASE_RESOLVE &&
+            it->view.phase <= IL_PHASE_TLS) {
+            enum il_verdict verdict = watch_judge_loop(find_loop(world, it->home_loop_id));
+
+            if (best == NULL || verdict < best_verdict) {
+                best = it;
+                best_verdict = verdict;
+            }
+        }
+    }
+    return best;
+}
+
+static enum il_verdict follow_opener(const struct watch_world *world,
+                                     struct client_call_report *call)
+{
+    const struct client_call_report *opener = find_opener(world, call);
+    struct il_watch_request *view = &call->view;
+    char who[64];
+
+    if (opener == NULL) {
+        return watch_follow_loop(world, view, call->home_loop_id);
+    }
+    (void)snprintf(who, sizeof(who), "%.15s %.44s", opener->view.method, opener->view.path);
+    view->stamp = watch_stamp_add(view->stamp, opener->view.id);
+    view->stamp = watch_stamp_add(view->stamp, opener->phase_since_ns);
+    watch_add_link(view, "opening", who, il_phase_name(opener->view.phase), opener->view.phase_ms,
+                   "this request of %s opens the connection that others wait for",
+                   opener->view.waiter);
+    return watch_follow_loop(world, view, opener->home_loop_id);
+}
+
 /* Any one of them that becomes free will do, so the most lively one decides. */
 static enum il_verdict follow_pool(const struct watch_world *world, struct client_call_report *call)
 {
@@ -210,7 +253,7 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
         }
     }
     if (best == NULL) {
-        return watch_follow_loop(world, view, call->home_loop_id);
+        return follow_opener(world, call);
     }
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
                    "%u connections are in use; the most lively one is shown", count);
