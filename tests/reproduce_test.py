@@ -61,7 +61,8 @@ def want(what, actual, wanted):
 
 @check
 def tls_makes_no_difference_to_who_hangs():
-    out = run("reproduce", "--tls", "--json", "--cause", "parked,leftovers,dropped-mid-body,stale,slot-leak")
+    out = run("reproduce", "--tls", "--json", "--cause", "parked,leftovers,dropped-mid-body,stale,slot-leak,"
+              "h2-parked,h2-dropped,h2-busy")
     yield from want("exit status", out.returncode, 0)
     for cell in json.loads(out.stdout)["cells"]:
         yield from want(f"{cell['cause']} under {cell['solution']}", cell["verdict"], cell["expected"])
