@@ -1,6 +1,7 @@
 /* call.c: a call's life: how it starts, what it waits for, how its outcome is delivered.
  *
- * What is specific to how a connection is driven is in exchange.c (caller) and bound.c (bound).
+ * How a connection is opened is in call_open.c; what is specific to how it is driven in exchange.c
+ * (caller) and bound.c (bound).
  * Owns: the call. Threads: see call.h.
  * Ends: call_finish(), exactly once; the memory goes with the last reference. */
 #include "client/call.h"
@@ -16,9 +17,6 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_start(struct il_loop *loop, struct job *job);
 static enum loop_result call_deliver(struct il_loop *loop, struct job *job);
-static void call_on_opening_phase(struct opening *opening, enum il_phase phase);
-static void call_on_opened(struct opening *opening, const struct stream *stream,
-                           const struct il_error *err);
 
 /* ---- life ---- */
 
@@ -160,10 +158,13 @@ static void call_arm_timer(struct il_call *call)
 
 void call_set_phase(struct il_call *call, enum il_phase phase)
 {
-    uint64_t now_ns = loop_now_ns(call->home);
+    call_set_phase_since(call, phase, loop_now_ns(call->home));
+}
 
-    call->phase_deadline_ns = deadline_after(now_ns, call->timeout_ms[phase]);
-    atomic_store_explicit(&call->phase_since_ns, now_ns, memory_order_relaxed);
+void call_set_phase_since(struct il_call *call, enum il_phase phase, uint64_t since_ns)
+{
+    call->phase_deadline_ns = deadline_after(since_ns, call->timeout_ms[phase]);
+    atomic_store_explicit(&call->phase_since_ns, since_ns, memory_order_relaxed);
     atomic_store_explicit(&call->phase, (int)phase, memory_order_relaxed);
     call_arm_timer(call);
 }
@@ -249,15 +250,7 @@ static void call_let_go(struct il_call *call)
 {
     timer_cancel(&call->home->held.timers, &call->timer);
     loop_guest_remove(&call->guest);
-    if (opening_is_under_way(&call->opening)) {
-        opening_cancel(&call->opening);
-    }
-    if (call->place != NULL) {
-        if (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED) {
-            pool_forget_place(&call->client->pool, call->place);
-        }
-        call->place = NULL;
-    }
+    call_stop_opening(call);
     pool_leave(&call->client->pool, call);
     bound_let_go(call);
     session_let_go(call);
@@ -353,99 +346,14 @@ static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job)
 
 /* ---- getting a connection ---- */
 
-/* The addresses that the client's options give for the URL's host; NULL: none. What the request
- * itself says comes before them. */
-static const struct host_entry *call_find_host(const struct il_call *call)
-{
-    const struct url *url = &call->request->url;
-
-    return call->request->address == NULL
-               ? host_table_find(&call->client->hosts, url->host, url->port)
-               : NULL;
-}
-
-/* Is the URL's host to be asked for as it is, without a search list? Its name ends with a dot. */
-static bool call_is_absolute(const struct il_call *call)
-{
-    const struct url *url = &call->request->url;
-
-    return url->has_trailing_dot && !url->is_ipv4_literal && call->request->address == NULL &&
-           call_find_host(call) == NULL;
-}
-
-static void call_dial(struct il_call *call, struct pool_origin *place)
-{
-    const struct il_request *request = call->request;
-    const struct host_entry *entry = call_find_host(call);
-    const struct url *url = &request->url;
-    struct opening_target target = {
-        .dial = { .host = request->address != NULL ? request->address : url->host,
-                  .port = url->port,
-                  .is_absolute = call_is_absolute(call),
-                  .cache = call->client->cache,
-                  .addresses = entry != NULL ? entry->addresses : NULL,
-                  .address_count = entry != NULL ? entry->count : 0 },
-        .tls = call->tls,
-        .peer = { .host = url->host,
-                  .port = url->port,
-                  .is_address = url->is_ipv4_literal || url->is_ipv6_literal,
-                  .alpn = client_alpn(call->client) },
-    };
-    struct il_error error;
-
-    call->place = place;
-    call_set_phase(call, IL_PHASE_RESOLVE);
-    call->opening.on_phase = call_on_opening_phase;
-    call->opening.on_done = call_on_opened;
-    if (opening_start(&call->opening, call->home, &target, &error) != IL_OK) {
-        call_fail(call, error.code, &error);
-    }
-}
-
-/* Something else came first. */
-static void call_stop_dialing(struct il_call *call)
-{
-    if (opening_is_under_way(&call->opening)) {
-        opening_cancel(&call->opening);
-    }
-    if (call->place != NULL) {
-        pool_forget_place(&call->client->pool, call->place);
-        call->place = NULL;
-    }
-}
-
 static void call_take(struct il_call *call, struct conn *conn)
 {
-    call_stop_dialing(call);
+    call_stop_opening(call);
     if (conn->bound != NULL) {
         bound_begin(call, conn);
     } else {
         exchange_begin(call, conn, true);
     }
-}
-
-/* What a connection must be like to serve this call. */
-static enum il_code call_identify(struct il_call *call, struct pool_identity *identity,
-                                  struct il_error *err)
-{
-    const struct il_request *request = call->request;
-    const struct host_entry *entry = call_find_host(call);
-    enum il_code code = IL_OK;
-
-    *identity = (struct pool_identity){ .scheme = request->url.scheme,
-                                        .port = request->url.port,
-                                        .host = request->url.host,
-                                        .is_absolute = call_is_absolute(call),
-                                        .address = entry != NULL ? entry->text : request->address };
-    if (request->url.scheme == URL_HTTPS) {
-        call->tls = request->tls;
-        if (call->tls == NULL) {
-            code = client_tls(call->client, &call->tls, err);
-        }
-        identity->tls = code == IL_OK ? tls_identity(call->tls) : NULL;
-    }
-    call->may_share = client_may_share(call->client, request->url.scheme);
-    return code;
 }
 
 /* All places are taken. What will free one may lie in a session's socket, and the loops that have
@@ -495,13 +403,13 @@ void call_acquire(struct il_call *call)
             call_take(call, got.conn);
             return;
         case POOL_SHARED:
-            call_stop_dialing(call);
+            call_stop_opening(call);
             if (!session_begin(call, got.session, true)) {
                 continue; /* it has just ended; there may be another one */
             }
             return;
         case POOL_DIAL:
-            call_dial(call, got.origin);
+            call_open(call, got.origin);
             return;
         case POOL_WAIT:
             call_set_phase(call, IL_PHASE_POOL_WAIT);
@@ -544,103 +452,6 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
     return LOOP_HELD;
 }
 
-static void call_on_opening_phase(struct opening *opening, enum il_phase phase)
-{
-    struct il_call *call = il_container_of(opening, struct il_call, opening);
-
-    if (phase == IL_PHASE_CONNECT) {
-        call->response->timing.resolved_ns = sys_now_ns();
-    } else if (phase == IL_PHASE_TLS) {
-        call->response->timing.tcp_ns = sys_now_ns(); /* a turn may take long: it does sums */
-    }
-    call_set_phase(call, phase);
-}
-
-/* The connection speaks HTTP/2: others may share it. */
-static enum il_code call_open_session(struct il_call *call, struct stream *stream,
-                                      struct il_error *err)
-{
-    struct pool *pool = &call->client->pool;
-    struct session *session;
-    enum il_code code = session_new(call->client, call->place, call->home, stream, &session, err);
-
-    if (code != IL_OK) {
-        return code;
-    }
-    pool_session_opened(pool, call->place, session, call->client->no_keep_alive);
-    call->place = NULL;
-    pool_leave(pool, call);
-    if (!session_begin(call, session, false)) {
-        call_acquire(call); /* it has ended already: the server wants nobody */
-    }
-    return IL_OK;
-}
-
-static enum il_code call_open_conn(struct il_call *call, struct stream *stream,
-                                   struct il_error *err)
-{
-    struct conn *conn;
-    enum il_code code = conn_new(call->client, call->place, call->home, stream, &conn, err);
-
-    if (code != IL_OK) {
-        return code;
-    }
-    pool_opened(&call->client->pool, call->place, conn);
-    call->place = NULL;
-    pool_leave(&call->client->pool, call);
-    if (call->client->driver == IL_DRIVER_BOUND) {
-        bound_return_assigned(call); /* one came while ours was being opened: ours is the one */
-        bound_opened(call, conn);
-    } else {
-        exchange_begin(call, conn, false);
-    }
-    return IL_OK;
-}
-
-/* Which protocol is it? With TLS the server has chosen, in clear we have. */
-static enum il_code call_choose_protocol(const struct il_call *call, const struct stream *stream,
-                                         bool *ret_is_h2, struct il_error *err)
-{
-    bool wants_h2 = call->client->http_version == IL_HTTP_2_PRIOR_KNOWLEDGE;
-
-    *ret_is_h2 = call->tls == NULL ? wants_h2 : strcmp(tls_protocol(stream), "h2") == 0;
-    if (wants_h2 && !*ret_is_h2) {
-        return il_fail(err, IL_EPROTOCOL,
-                       "%s:%u does not speak HTTP/2, which http_version of the client demands (it "
-                       "chose %s by ALPN)",
-                       call->request->url.host, call->request->url.port,
-                       tls_protocol(stream)[0] != '\0' ? tls_protocol(stream) : "no protocol");
-    }
-    return IL_OK;
-}
-
-static void call_on_opened(struct opening *opening, const struct stream *opened,
-                           const struct il_error *err)
-{
-    struct il_call *call = il_container_of(opening, struct il_call, opening);
-    struct stream stream;
-    struct il_error error;
-    bool is_h2;
-    enum il_code code;
-
-    if (opened == NULL) {
-        call_fail(call, err->code, err);
-        return;
-    }
-    stream = *opened;
-    code = call_choose_protocol(call, &stream, &is_h2, &error);
-    if (code == IL_OK) {
-        code = is_h2 ? call_open_session(call, &stream, &error)
-                     : call_open_conn(call, &stream, &error);
-    }
-    if (code != IL_OK) {
-        stream_close(&stream);
-        call_fail(call, error.code, &error);
-    }
-}
-
-/* The first time at once: most often one server goes and the next one is there. After that a server
- * that has too much to do is given time, and not by all who wait to the same moment. */
 void call_on_refused(struct il_call *call, enum il_code code, const struct il_error *error)
 {
     uint64_t pause_ns;

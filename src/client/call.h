@@ -100,6 +100,9 @@ void call_post_wake(struct il_call *call);
 
 void call_set_phase(struct il_call *call, enum il_phase phase);
 
+/* The same, for a phase that began then. */
+void call_set_phase_since(struct il_call *call, enum il_phase phase, uint64_t since_ns);
+
 /* The exchange made progress: the limit of the present phase starts anew. */
 void call_note_progress(struct il_call *call);
 
@@ -115,5 +118,18 @@ void call_on_lost(struct il_call *call, enum il_code code, const struct il_error
 /* It was lost after the server had said that it would go: as call_on_refused if the server may act
  * on it twice, else fail. */
 void call_on_left(struct il_call *call, enum il_code code, const struct il_error *error);
+
+/* ---- call_open.c; on the home loop ---- */
+
+/* What a connection must be like to serve this call. */
+enum il_code call_identify(struct il_call *call, struct pool_identity *identity,
+                           struct il_error *err);
+
+/* Open a connection, for which the pool has counted a place. */
+void call_open(struct il_call *call, struct pool_origin *place);
+
+/* The call wants no connection of its own any more: let another one of its loop go on, or stop.
+ * Nothing if it opens none. */
+void call_stop_opening(struct il_call *call);
 
 #endif

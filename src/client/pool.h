@@ -167,6 +167,12 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identit
 /* The call does not wait any more. If it had been woken, its wake is passed on. */
 void pool_leave(struct pool *pool, struct il_call *call);
 
+/* A call of `loop` that has a place to dial wants none any more: one of those of the same loop that
+ * wait without dialing dials from now on, and the place is its own. NULL: there is none, or the
+ * bound driver, with which a connect dies with its call. Thread: the one that holds `loop`. */
+struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
+                               const struct il_loop *loop);
+
 /* The place became a connection. */
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn);
 

@@ -205,6 +205,43 @@ void pool_leave(struct pool *pool, struct il_call *call)
     work_do(&work);
 }
 
+static struct pool_waiter *list_find_not_dialing(struct il_list *list)
+{
+    il_list_for_each(list, node)
+    {
+        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
+
+        if (!waiter->is_dialing) {
+            return waiter;
+        }
+    }
+    return NULL;
+}
+
+struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
+                               const struct il_loop *loop)
+{
+    struct pool_waiter *heir = NULL;
+    struct pool_group *group;
+
+    if (pool->assigns) {
+        return NULL;
+    }
+    sys_mutex_lock(&pool->mutex);
+    group = group_find_locked(origin, loop->id);
+    if (group != NULL) {
+        heir = list_find_not_dialing(&group->asleep);
+        heir = heir != NULL ? heir : list_find_not_dialing(&group->woken);
+    }
+    if (heir != NULL) {
+        heir->is_dialing = true;
+        group->dialing_count++;
+        pool->waiter_count--;
+    }
+    sys_mutex_unlock(&pool->mutex);
+    return heir != NULL ? il_container_of(heir, struct il_call, waiter) : NULL;
+}
+
 bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct conn *conn,
                           struct pool_work *work)
 {

@@ -661,6 +661,19 @@ void dial_cancel(struct dial *dial)
     dial_free_unless_busy(state);
 }
 
+void dial_move(struct dial *from, struct dial *to, const struct dial_target *target)
+{
+    struct dial_state *state = from->state;
+
+    il_assert(state != NULL && to->state == NULL);
+    il_assert(to->on_done != NULL);
+    il_assert_on_loop(state->loop);
+    state->dial = to;
+    state->host = target->host;
+    to->state = state;
+    from->state = NULL;
+}
+
 void dial_describe(const struct dial *dial, char *text, size_t size)
 {
     const struct dial_state *state = dial->state;

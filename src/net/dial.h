@@ -38,6 +38,10 @@ IL_MUST_USE enum il_code dial_start(struct dial *dial, struct il_loop *loop,
 /* Stop; no callback runs afterwards. Nothing if nothing is under way. */
 void dial_cancel(struct dial *dial);
 
+/* Another caller on the same loop takes over: what is under way goes on, for `to`, whose callbacks
+ * are set, and is no more `from`'s. `target` is the same but for who owns it. */
+void dial_move(struct dial *from, struct dial *to, const struct dial_target *target);
+
 /* For reports: "resolving localhost", "connecting to 127.0.0.1:80 (2 of 3 addresses)". */
 void dial_describe(const struct dial *dial, char *text, size_t size);
 

@@ -153,15 +153,21 @@ static void opening_on_dialed(struct dial *dial, int fd, const struct il_error *
 
 /* ---- the interface ---- */
 
-enum il_code opening_start(struct opening *opening, struct il_loop *loop,
-                           const struct opening_target *target, struct il_error *err)
+static void opening_prepare(struct opening *opening, struct il_loop *loop,
+                            const struct opening_target *target)
 {
     il_assert(opening->on_done != NULL);
-    il_assert(opening->handshake == NULL);
+    il_assert(!opening_is_under_way(opening));
     opening->dial.on_phase = opening_on_dial_phase;
     opening->dial.on_done = opening_on_dialed;
     opening->loop = loop;
     opening->target = *target;
+}
+
+enum il_code opening_start(struct opening *opening, struct il_loop *loop,
+                           const struct opening_target *target, struct il_error *err)
+{
+    opening_prepare(opening, loop, target);
     return dial_start(&opening->dial, loop, &target->dial, err);
 }
 
@@ -172,6 +178,20 @@ void opening_cancel(struct opening *opening)
         struct stream stream = handshake_free(opening->handshake);
 
         stream_close(&stream);
+    }
+}
+
+void opening_move(struct opening *from, struct opening *to, const struct opening_target *target)
+{
+    il_assert(opening_is_under_way(from));
+    opening_prepare(to, from->loop, target);
+    if (from->dial.state != NULL) {
+        dial_move(&from->dial, &to->dial, &target->dial);
+    }
+    if (from->handshake != NULL) {
+        to->handshake = from->handshake;
+        to->handshake->opening = to;
+        from->handshake = NULL;
     }
 }
 

@@ -40,6 +40,11 @@ IL_MUST_USE enum il_code opening_start(struct opening *opening, struct il_loop *
 /* Stop; no callback runs afterwards. Nothing if nothing is under way. */
 void opening_cancel(struct opening *opening);
 
+/* Another caller on the same loop takes over: what is under way goes on, for `to`, and is no more
+ * `from`'s. `to` is zeroed but for the callbacks, or was used before; `target` is the same but for
+ * who owns it. */
+void opening_move(struct opening *from, struct opening *to, const struct opening_target *target);
+
 static inline bool opening_is_under_way(const struct opening *opening)
 {
     return opening->dial.state != NULL || opening->handshake != NULL;
