@@ -11,9 +11,10 @@
 #include "doctor/sockets.h"
 #include "doctor/verdict.h"
 
-#define JUDGE_DELAYED_ACK_MS 250u
-#define JUDGE_ORDER_MS       100u /* sent this much after the last receipt: a new request */
-#define JUDGE_SYN_MS         900u
+#define JUDGE_DELAYED_ACK_MIN_MS 30u /* Linux delays by 40 ms at least */
+#define JUDGE_DELAYED_ACK_MS     250u
+#define JUDGE_ORDER_MS           100u /* sent this much after the last receipt: a new request */
+#define JUDGE_SYN_MS             900u
 
 /* ---- unread bytes ---- */
 
@@ -220,8 +221,10 @@ static void judge_network(struct look *look, uint32_t index)
 }
 
 /* Did a request go out after the last bytes came in? The ages are milliseconds, so on a fast
- * network both are often equal; then a bare acknowledgement that came shortly after both tells that
- * what we sent last was not answered. Strong: by a clear distance, or nothing ever came. */
+ * network both are often equal; then a bare acknowledgement that came after both, as late as one is
+ * that waited in vain for an answer to go with, tells that what we sent last was not answered. (One
+ * that comes sooner may have been overtaken by the answer, as happens on a loaded machine.) Strong:
+ * by a clear distance, or nothing ever came. */
 enum debt { DEBT_NONE, DEBT_WEAK, DEBT_STRONG };
 
 static enum debt debt_of_peer(const struct look *look, const struct seen_socket *socket)
@@ -246,7 +249,7 @@ static enum debt debt_of_peer(const struct look *look, const struct seen_socket 
     }
     if (now->last_ack_ms < now->last_sent_ms &&
         now->last_sent_ms - now->last_ack_ms <= JUDGE_DELAYED_ACK_MS &&
-        now->last_ack_ms + 2 < now->last_received_ms) {
+        now->last_ack_ms + JUDGE_DELAYED_ACK_MIN_MS < now->last_received_ms) {
         return DEBT_WEAK;
     }
     return DEBT_NONE;

@@ -296,6 +296,17 @@ TEST(a_bare_acknowledgement_after_equal_ages_makes_the_peer_possible)
     CHECK_EQ(conclude(&scene), VERDICT_PEER);
 }
 
+TEST(an_acknowledgement_that_the_answer_has_overtaken_does_not_accuse_the_peer)
+{
+    struct scene scene;
+
+    scene_init(&scene);
+    scene.sets[0].polled_count = 40;
+    scene.sockets[0].last.last_sent_ms = scene.sockets[0].last.last_received_ms = 5000;
+    scene.sockets[0].last.last_ack_ms = 4988;
+    CHECK_EQ(conclude(&scene), VERDICT_HEALTHY);
+}
+
 TEST(silence_on_an_accepted_connection_is_nobodys_debt)
 {
     struct scene scene;
