@@ -20,7 +20,7 @@ struct chain {
     enum chain_end end;
     const struct seen_loop *loop; /* where it ends; NULL: it leads to no loop, or to one gone */
     const struct seen_conn *conn; /* on the way; NULL: none */
-    bool is_pool;                 /* it waits for this connection to come home */
+    bool is_pool;                 /* it waits for that connection, or for one that is opened */
 };
 
 static enum chain_end end_at_loop(const struct seen_loop *loop)
@@ -47,29 +47,55 @@ static void follow_loop(const struct look *look, uint64_t loop_id, struct chain 
     chain->end = loop_id == 0 ? CHAIN_LIVE : end_at_loop(chain->loop);
 }
 
-/* Any connection that comes home will do, so the most lively one decides. */
+static bool has_same_origin(const struct seen_request *a, const struct seen_request *b)
+{
+    return a->client_address == b->client_address && a->port == b->port &&
+           strcmp(a->host, b->host) == 0;
+}
+
+/* A request that is opening a connection, which others wait for. */
+static bool is_opening(const struct seen_request *request)
+{
+    return !request->is_handed &&
+           (request->phase == IL_PHASE_RESOLVE || request->phase == IL_PHASE_CONNECT ||
+            request->phase == IL_PHASE_TLS);
+}
+
+static void keep_most_lively(const struct chain *one, struct chain *best, bool *has_any)
+{
+    if (!*has_any || one->end < best->end) {
+        *best = *one;
+    }
+    *has_any = true;
+}
+
+/* Any connection that comes home will do, and any that is opened, so the most lively one decides.
+ */
 static void follow_pool(const struct look *look, const struct seen_request *request,
                         struct chain *chain)
 {
     const struct registry_shot *shot = registry_shot(look);
-    struct chain best = { .end = CHAIN_GONE };
+    bool has_any = false;
 
     for (uint32_t i = 0; i < shot->conn_count; i++) {
         const struct seen_conn *conn = &shot->conns[i];
         struct chain one = { .conn = conn, .is_pool = true };
 
-        if (conn->client_address != request->client_address || conn->port != request->port ||
-            conn->is_idle || strcmp(conn->host, request->host) != 0) {
-            continue;
-        }
-        follow_loop(look, conn->loop_id, &one);
-        if (best.conn == NULL || one.end < best.end) {
-            best = one;
+        if (conn->client_address == request->client_address && conn->port == request->port &&
+            !conn->is_idle && strcmp(conn->host, request->host) == 0) {
+            follow_loop(look, conn->loop_id, &one);
+            keep_most_lively(&one, chain, &has_any);
         }
     }
-    if (best.conn != NULL) {
-        *chain = best;
-    } else {
+    for (uint32_t i = 0; i < shot->request_count; i++) {
+        struct chain one = { .is_pool = true };
+
+        if (is_opening(&shot->requests[i]) && has_same_origin(&shot->requests[i], request)) {
+            follow_loop(look, shot->requests[i].home_loop_id, &one);
+            keep_most_lively(&one, chain, &has_any);
+        }
+    }
+    if (!has_any) {
         follow_loop(look, request->home_loop_id, chain);
     }
 }
@@ -236,6 +262,10 @@ static void say_conn(struct look *look, struct finding *finding, const struct ch
     uint32_t socket = socket_of_chain(look, chain);
 
     if (chain->conn == NULL) {
+        if (chain->is_pool) {
+            finding_say(finding, "interloop's record: others wait in the pool for the connection "
+                                 "that is being opened there");
+        }
         return;
     }
     if (socket != UINT32_MAX) {
@@ -248,8 +278,8 @@ static void say_conn(struct look *look, struct finding *finding, const struct ch
                     chain->conn->host, chain->conn->port, chain->conn->fd);
     } else if (chain->conn->is_bound && !chain->conn->is_exchanging) {
         finding_say(finding,
-                    "interloop's record: the request for fd %d lies in the loop's mailbox, and "
-                    "has not been written",
+                    "interloop's record: what was handed to that loop for fd %d has not been "
+                    "written",
                     chain->conn->fd);
     }
 }

@@ -224,23 +224,34 @@ static void read_call(struct reader *reader, uint64_t call)
     seen->task_id = get_u64(reader, SHOWN_CLIENTS, SHOWN_CALL_TASK_ID, call);
 }
 
-static void read_conn(struct reader *reader, uint64_t conn)
+/* NULL when there are too many. */
+static struct seen_conn *new_conn(struct reader *reader, uint64_t origin)
 {
     struct registry_shot *shot = reader->shot;
     struct seen_conn *seen;
-    uint64_t bound, origin;
 
     if (shot->conn_count == REGISTRY_CONNS_MAX) {
         shot->is_cut = true;
-        return;
+        return NULL;
     }
     seen = &shot->conns[shot->conn_count++];
-    seen->id = get_u64(reader, SHOWN_CLIENTS, SHOWN_CONN_ID, conn);
     seen->client_address = reader->client;
-    seen->fd = get_int(reader, SHOWN_CLIENTS, SHOWN_CONN_FD, conn);
-    origin = get_u64(reader, SHOWN_CLIENTS, SHOWN_CONN_ORIGIN, conn);
     get_text(reader, SHOWN_CLIENTS, SHOWN_ORIGIN_HOST, origin, seen->host, sizeof(seen->host));
     seen->port = get_u16(reader, SHOWN_CLIENTS, SHOWN_ORIGIN_PORT, origin);
+    return seen;
+}
+
+static void read_conn(struct reader *reader, uint64_t conn)
+{
+    struct seen_conn *seen =
+        new_conn(reader, get_u64(reader, SHOWN_CLIENTS, SHOWN_CONN_ORIGIN, conn));
+    uint64_t bound;
+
+    if (seen == NULL) {
+        return;
+    }
+    seen->id = get_u64(reader, SHOWN_CLIENTS, SHOWN_CONN_ID, conn);
+    seen->fd = get_int(reader, SHOWN_CLIENTS, SHOWN_CONN_FD, conn);
     seen->loop_id = get_u64(reader, SHOWN_CLIENTS, SHOWN_CONN_LOOP_ID, conn);
     seen->is_idle = get_bool(reader, SHOWN_CLIENTS, SHOWN_CONN_IS_IDLE, conn);
     seen->is_exchanging = get_bool(reader, SHOWN_CLIENTS, SHOWN_CONN_IS_EXCHANGING, conn);
@@ -250,6 +261,25 @@ static void read_conn(struct reader *reader, uint64_t conn)
         seen->loop_id = get_u64(reader, SHOWN_LOOPS, SHOWN_LOOP_ID,
                                 get_u64(reader, SHOWN_BOUND, SHOWN_BOUND_LOOP, bound));
     }
+}
+
+/* An HTTP/2 connection, which several requests have streams of. */
+static void read_session(struct reader *reader, uint64_t session)
+{
+    struct seen_conn *seen =
+        new_conn(reader, get_u64(reader, SHOWN_SESSIONS, SHOWN_SESSION_ORIGIN, session));
+    uint64_t driver;
+
+    if (seen == NULL) {
+        return;
+    }
+    seen->id = get_u64(reader, SHOWN_SESSIONS, SHOWN_SESSION_ID, session);
+    seen->fd = get_int(reader, SHOWN_SESSIONS, SHOWN_SESSION_FD, session);
+    seen->is_idle = get_int(reader, SHOWN_SESSIONS, SHOWN_SESSION_SLOT_COUNT, session) == 0;
+    seen->is_exchanging = !get_bool(reader, SHOWN_SESSIONS, SHOWN_SESSION_IS_UNSENT, session);
+    driver = get_u64(reader, SHOWN_SESSIONS, SHOWN_SESSION_DRIVER, session);
+    seen->is_bound = driver != 0;
+    seen->loop_id = get_u64(reader, SHOWN_LOOPS, SHOWN_LOOP_ID, driver);
 }
 
 static void read_client(struct reader *reader, uint64_t client)
@@ -265,6 +295,10 @@ static void read_client(struct reader *reader, uint64_t client)
     }
     walk(reader, field_at(reader, SHOWN_CLIENTS, SHOWN_CLIENT_CONN_LIST, client), SHOWN_CLIENTS,
          SHOWN_CONN_LINK, REGISTRY_CONNS_MAX, read_conn);
+    if (registry_offset(reader->tables, SHOWN_SESSIONS, SHOWN_SESSION_LIST) != 0) {
+        walk(reader, field_at(reader, SHOWN_SESSIONS, SHOWN_SESSION_LIST, client), SHOWN_SESSIONS,
+             SHOWN_SESSION_LINK, REGISTRY_CONNS_MAX, read_session);
+    }
 }
 
 /* ---- loops, and what runs there ---- */

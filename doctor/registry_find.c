@@ -44,7 +44,7 @@ static void take_table(struct finder *finder, uint64_t address, uint32_t kind)
     static const uint32_t field_counts[SHOWN_KIND_COUNT] = {
         [SHOWN_CLIENTS] = SHOWN_CLIENT_FIELD_COUNT, [SHOWN_BOUND] = SHOWN_BOUND_FIELD_COUNT,
         [SHOWN_LOOPS] = SHOWN_LOOP_FIELD_COUNT,     [SHOWN_TASKS] = SHOWN_TASK_FIELD_COUNT,
-        [SHOWN_DESKS] = SHOWN_DESK_FIELD_COUNT,
+        [SHOWN_DESKS] = SHOWN_DESK_FIELD_COUNT,     [SHOWN_SESSIONS] = SHOWN_SESSION_FIELD_COUNT,
     };
     struct registry_tables *tables = &finder->tables;
     struct shown shown;

@@ -198,8 +198,14 @@ void finding_say(struct finding *finding, const char *format, ...)
         return; /* sixteen facts convince or nothing does */
     }
     va_start(args, format);
-    vsnprintf(finding->evidence[finding->evidence_count++], LOOK_TEXT_MAX, format, args);
+    vsnprintf(finding->evidence[finding->evidence_count], LOOK_TEXT_MAX, format, args);
     va_end(args);
+    for (uint32_t i = 0; i < finding->evidence_count; i++) {
+        if (strcmp(finding->evidence[i], finding->evidence[finding->evidence_count]) == 0) {
+            return; /* said already, of another request */
+        }
+    }
+    finding->evidence_count++;
 }
 
 /* ---- when stacks are worth it ---- */

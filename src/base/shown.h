@@ -18,7 +18,7 @@
 #include "base/base.h"
 
 #define SHOWN_MAGIC      UINT64_C(0x6c692073686f776e) /* "il shown" */
-#define SHOWN_VERSION    2
+#define SHOWN_VERSION    3
 #define SHOWN_NOTE_NAME  "interloop" /* the note's type is the kind */
 #define SHOWN_FIELDS_MAX 32
 
@@ -28,7 +28,8 @@
 #define SHOWN_LOOPS      3 /* src/loop; root: list of loops */
 #define SHOWN_TASKS      4 /* src/rt; no root: a loop's owner leads there */
 #define SHOWN_DESKS      5 /* src/share; root: list of desks */
-#define SHOWN_KIND_COUNT 6
+#define SHOWN_SESSIONS   6 /* src/client: HTTP/2 connections; no root: a client leads there */
+#define SHOWN_KIND_COUNT 7
 
 /* The fields of each kind, by what they are; the values in a table are offsets. */
 
@@ -69,6 +70,18 @@ enum shown_client_field {
 enum shown_bound_field {
     SHOWN_BOUND_LOOP, /* pointer to the loop */
     SHOWN_BOUND_FIELD_COUNT
+};
+
+enum shown_session_field {
+    SHOWN_SESSION_LIST, /* in the client */
+    SHOWN_SESSION_LINK,
+    SHOWN_SESSION_ID,         /* uint64_t; of one series with those of connections */
+    SHOWN_SESSION_FD,         /* int */
+    SHOWN_SESSION_ORIGIN,     /* pointer, as of a connection */
+    SHOWN_SESSION_DRIVER,     /* pointer to the loop; NULL: whoever has a stream drives it */
+    SHOWN_SESSION_SLOT_COUNT, /* int: streams that calls have; 0: it is idle */
+    SHOWN_SESSION_IS_UNSENT,  /* bool: bytes wait that only the driver may send */
+    SHOWN_SESSION_FIELD_COUNT
 };
 
 enum shown_loop_field {

@@ -9,7 +9,18 @@
 
 #include <errno.h>
 
+#include "base/shown.h"
 #include "client/call.h"
+
+SHOWN_DEFINE(shown_sessions, SHOWN_SESSIONS, SHOWN_SESSION_FIELD_COUNT,
+             NULL, [SHOWN_SESSION_LIST] = offsetof(struct il_client, pool.sessions),
+             [SHOWN_SESSION_LINK] = offsetof(struct session, pooled.link),
+             [SHOWN_SESSION_ID] = offsetof(struct session, id),
+             [SHOWN_SESSION_FD] = offsetof(struct session, fd),
+             [SHOWN_SESSION_ORIGIN] = offsetof(struct session, pooled.origin),
+             [SHOWN_SESSION_DRIVER] = offsetof(struct session, driver),
+             [SHOWN_SESSION_SLOT_COUNT] = offsetof(struct session, pooled.slot_count),
+             [SHOWN_SESSION_IS_UNSENT] = offsetof(struct session, is_unsent));
 
 /* A loop's place at a session. */
 struct session_seat {
