@@ -19,6 +19,7 @@ static const struct cause *const causes[] = {
     &cause_leftovers,
     &cause_dropped_mid_body,
     &cause_stale,
+    &cause_unread_bodies,
     &cause_slot_leak,
     &cause_lost_waiter,
     &cause_leader_cancelled,
@@ -82,6 +83,11 @@ static const struct solution *const solutions[COLUMN_COUNT] = {
     {                                                                                              \
         LAB_ERROR, "The request was written, so it may have been processed: the connection's end " \
                    "is its error, also for a GET"                                                  \
+    }
+#define READS_TO_THE_END                                                                           \
+    {                                                                                              \
+        LAB_OK, "The owner of the connections reads every body to its end, and hands it over "     \
+                "whole: none is left unread"                                                       \
     }
 #define SLOT_LEAKS                                                                                 \
     {                                                                                              \
@@ -244,6 +250,19 @@ static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = 
       [INTERLOOP] = { LAB_OK, "Not a byte of an answer had come over a connection that had served "
                               "before, and a GET may be sent twice: it is, once, on a new "
                               "connection. A POST would be an error here, too" } },
+    { /* unread-bodies */
+      [SHARED] = { LAB_STARVED, "Both connections are A's responses', which nobody reads: B waits "
+                                "until A's code reads them to their end, or frees them" },
+      [SINGLE] = READS_TO_THE_END,
+      [PER_RUNTIME] = { LAB_OK, "B has a client and connections of its own. A's next request would "
+                                "wait" },
+      [FACTORY] = { LAB_OK, "B has a client and connections of its own. A's next request would "
+                            "wait" },
+      [PROXY] = READS_TO_THE_END,
+      [CHANNEL] = READS_TO_THE_END,
+      [INTERLOOP] = { LAB_OK, "A response that nobody reads for so long (unread_timeout_ms, here "
+                              "300 ms) loses its connection to a request that waits; whoever reads "
+                              "it then is told so" } },
     { /* slot-leak */
       [SHARED] = SLOT_LEAKS,
       [SINGLE] = SLOT_LEAKS,

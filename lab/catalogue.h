@@ -20,6 +20,7 @@ extern const struct cause cause_handed_over;
 extern const struct cause cause_leftovers;
 extern const struct cause cause_dropped_mid_body;
 extern const struct cause cause_stale;
+extern const struct cause cause_unread_bodies;
 extern const struct cause cause_slot_leak;
 extern const struct cause cause_lost_waiter;
 extern const struct cause cause_leader_cancelled;

@@ -150,6 +150,21 @@ TEST_WITH_TIMEOUT(what_a_cancelled_request_takes_with_it_hangs_others_with_proof
     matrix_deinit(&matrix);
 }
 
+TEST_WITH_TIMEOUT(bodies_that_nobody_reads_starve_others_until_they_are_read, 60)
+{
+    static const char *const causes[] = { "unread-bodies", NULL };
+    struct matrix matrix;
+
+    play_matrix(causes, "shared", 3, &matrix);
+    for (unsigned run = 0; run < 3; run++) {
+        CHECK_EQ(matrix.cells[0].runs[run].verdict, LAB_STARVED);
+        CHECK(has_link(&matrix.cells[0].runs[run], "response", "read by nobody"));
+        CHECK_CONTAINS(matrix.cells[0].runs[run].note, "the answer came");
+    }
+    CHECK_EQ(matrix_status(&matrix), 0);
+    matrix_deinit(&matrix);
+}
+
 TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
 {
     static const char *const causes[] = { "parked",
@@ -166,6 +181,7 @@ TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
                                           "leftovers",
                                           "dropped-mid-body",
                                           "stale",
+                                          "unread-bodies",
                                           "slot-leak",
                                           "lost-waiter",
                                           "leader-cancelled",

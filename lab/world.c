@@ -113,6 +113,7 @@ void world_client_options(const struct world *world, const char *name,
     ret_options->http_version = world->cause->is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;
     ret_options->idle_per_host_max = world->cause->idle_per_host_max;
     ret_options->connections_per_host_max = world->cause->connections_per_host_max;
+    ret_options->unread_timeout_ms = world->cause->unread_timeout_ms;
 }
 
 uint64_t world_hand_over_ms(const struct world *world)

@@ -46,6 +46,7 @@ struct cause {
     uint32_t idle_per_host_max;        /* of every client; 0: the client's default */
     uint32_t answering_max;            /* of the server; 0: no limit */
     uint32_t connections_per_host_max; /* of every client; 0: no limit */
+    uint32_t unread_timeout_ms;        /* of every client; 0: the client's default */
     enum peer_kind peer; /* whose pool all solutions have but the one with our defaults */
     unsigned io_workers; /* of a runtime that does the I/O for everybody; 0: one */
     bool is_http2;              /* the clients speak it; in clear by prior knowledge; else 1.1 */

@@ -141,6 +141,84 @@ TEST(request_to_a_busy_owner_is_starved_and_the_chain_names_the_task)
     stop();
 }
 
+/* Have a response of which nobody reads the body, and a request that waits for its connection. */
+static struct il_response *start_unread(enum il_driver driver, uint64_t unread_timeout_ms)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_response *response;
+    struct il_request *request;
+
+    options.driver = driver;
+    options.connections_per_host_max = 1;
+    options.unread_timeout_ms = unread_timeout_ms;
+    CHECK_OK(lab_server_start(NULL, &server, &err));
+    CHECK_OK(il_client_new(&options, &client, &err));
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u/bytes/300000", lab_server_port(server));
+    CHECK_OK(il_request_new("GET", url, &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    il_request_free(request);
+    return response;
+}
+
+struct unread {
+    enum il_driver driver;
+    uint64_t timeout_ms;
+    _Atomic(struct il_response *) response;
+    _Atomic bool may_read;
+};
+
+static void keep_unread(void *arg)
+{
+    struct unread *unread = arg;
+    char buffer[4096];
+    size_t got = 1;
+
+    unread->response = start_unread(unread->driver, unread->timeout_ms);
+    while (!unread->may_read) {
+        CHECK_EQ(il_sleep_ms(1), IL_OK);
+    }
+    while (got > 0 &&
+           il_response_read(unread->response, buffer, sizeof(buffer), &got, &err) == IL_OK) {
+    }
+    il_response_free(unread->response);
+}
+
+static void look_at_unread(struct unread *unread, enum il_verdict verdict)
+{
+    struct il_runtime *holder = new_runtime(IL_RUNTIME_MULTI_THREAD, "A");
+    struct il_runtime *other = new_runtime(IL_RUNTIME_MULTI_THREAD, "B");
+    struct il_task *holding, *asking;
+    struct il_watch_request seen;
+
+    CHECK_OK(il_spawn(holder, "holder", keep_unread, unread, &holding, &err));
+    while (unread->response == NULL) {
+        usleep(1000);
+    }
+    CHECK_OK(il_spawn(other, "asker", get, NULL, &asking, &err));
+    do {
+        seen = look_until(verdict);
+    } while (seen.phase != IL_PHASE_POOL_WAIT || !has_link(&seen, "response", "read by nobody"));
+    unread->may_read = true;
+    CHECK_OK(il_task_join(holding, IL_FOREVER, &err));
+    CHECK_OK(il_task_join(asking, IL_FOREVER, &err));
+    (void)il_task_unref(holding);
+    (void)il_task_unref(asking);
+    il_runtime_drop(other);
+    il_runtime_drop(holder);
+    stop();
+}
+
+TEST(request_that_waits_for_a_body_which_nobody_reads_is_starved_unless_the_body_gives_way)
+{
+    struct unread bound = { .driver = IL_DRIVER_BOUND };
+    struct unread unlimited = { .driver = IL_DRIVER_CALLER, .timeout_ms = IL_NO_LIMIT };
+    struct unread limited = { .driver = IL_DRIVER_CALLER, .timeout_ms = 600000 };
+
+    look_at_unread(&bound, IL_VERDICT_STARVED);
+    look_at_unread(&unlimited, IL_VERDICT_STARVED);
+    look_at_unread(&limited, IL_VERDICT_LIVE);
+}
+
 TEST(request_to_a_silent_server_is_live_with_either_driver)
 {
     for (int driver = 0; driver < 2; driver++) {

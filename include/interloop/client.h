@@ -78,6 +78,10 @@ struct il_client_options {
     uint32_t waiters_max;              /* requests waiting for a connection at once; 100,000 */
     uint64_t idle_timeout_ms;          /* an idle connection is closed after; 30,000 */
 
+    /* A streamed body that nobody has read for so long gives its connection up, if a request waits
+     * for a place (connections_per_host_max); 10,000. Default driver, HTTP/1.1. */
+    uint64_t unread_timeout_ms;
+
     /* Time limits for each request, in milliseconds: 0 means the default, IL_NO_LIMIT none. A
      * request may override them (il_request_set_timeout_ms). */
     uint64_t pool_wait_timeout_ms; /* for a connection or a place to open one; 30,000 */
@@ -288,7 +292,8 @@ IL_API const char *il_response_body(const struct il_response *response, size_t *
 
 /* Take the next part of a streamed body: at least one byte, or 0 bytes at its end. After an error
  * the response can only be freed. The body of an il_send response can be read this way too.
- * Codes as il_send. Thread: any. Since 0.1. */
+ * Codes as il_send; IL_ETIMEDOUT also if nobody has read for unread_timeout_ms, and a request that
+ * waited for the connection was given it. Thread: any. Since 0.1. */
 IL_API IL_MUST_USE enum il_code il_response_read(struct il_response *response, void *buffer,
                                                  size_t size, size_t *ret_size,
                                                  struct il_error *err);

@@ -194,6 +194,7 @@ static struct bound_exchange *bound_take_current(struct bound_conn *bound)
 
     bound->held.current = NULL;
     atomic_store_explicit(&bound->conn->is_exchanging, false, memory_order_relaxed);
+    atomic_store_explicit(&bound->conn->unread_since_ns, CONN_READ, memory_order_relaxed);
     return x;
 }
 
@@ -408,6 +409,7 @@ static void bound_start(struct bound_conn *bound, struct bound_exchange *x)
     conn->held.body = il_bytes_data(&x->request);
     conn->held.body_size = il_bytes_size(&x->request);
     conn->held.request_count++;
+    atomic_store_explicit(&conn->unread_since_ns, CONN_READ, memory_order_relaxed);
     atomic_store_explicit(&conn->is_exchanging, true, memory_order_relaxed);
     conn->held.is_readable = true;
     h1_response_begin(&conn->held.kit->parser, x->method);
@@ -495,6 +497,16 @@ void bound_retire(struct conn *conn)
 
 /* ---- the home loop ---- */
 
+/* For reports: does anybody read the body that is coming? */
+static void bound_note_reader_locked(struct bound_exchange *x, bool is_there)
+{
+    if (x->is_streaming && x->shared.state == BOUND_HEAD) { /* else the handle may be gone */
+        atomic_store_explicit(&x->bound->conn->unread_since_ns,
+                              is_there ? CONN_READ : il_max_u64(sys_now_ns(), CONN_UNREAD_MIN),
+                              memory_order_relaxed);
+    }
+}
+
 static void bound_take_response(struct il_call *call, struct bound_exchange *x)
 {
     struct il_response_timing timing = call->response->timing;
@@ -512,6 +524,7 @@ static void bound_call_succeeds(struct il_call *call, struct bound_exchange *x)
 
     sys_mutex_lock(&x->shared.mutex);
     bound_take_response(call, x);
+    bound_note_reader_locked(x, false);
     sys_mutex_unlock(&x->shared.mutex);
     response = call->response;
     if (call->is_streaming) {
@@ -799,6 +812,7 @@ enum il_code bound_read(struct il_response *response, void *buffer, size_t size,
     }
     while (waited == IL_OK && look == BOUND_LOOK_WAIT) {
         sys_mutex_lock(&x->shared.mutex);
+        bound_note_reader_locked(x, true);
         look = bound_look_locked(x, buffer, size, ret_size, &code, err, &must_resume);
         x->shared.reader = look == BOUND_LOOK_WAIT ? place.party : NULL;
         sys_mutex_unlock(&x->shared.mutex);
@@ -808,6 +822,7 @@ enum il_code bound_read(struct il_response *response, void *buffer, size_t size,
     }
     sys_mutex_lock(&x->shared.mutex);
     x->shared.reader = NULL;
+    bound_note_reader_locked(x, false);
     sys_mutex_unlock(&x->shared.mutex);
     rt_leave(&place);
     if (must_resume) {

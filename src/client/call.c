@@ -149,7 +149,9 @@ static void call_arm_timer(struct il_call *call)
     if (call->again_ns != 0) {
         until_ns = il_min_u64(until_ns, call->again_ns);
     }
-
+    if (call->look_ns != 0) {
+        until_ns = il_min_u64(until_ns, call->look_ns);
+    }
     if (until_ns < call->timer_armed_ns) {
         call->timer_armed_ns = until_ns;
         timer_arm(&call->home->held.timers, &call->timer, until_ns);
@@ -222,6 +224,10 @@ static void call_on_timer(struct timer *timer)
         if (call->again_ns != 0 && now_ns >= call->again_ns) {
             call->again_ns = 0;
             call_acquire(call);
+        } else if (call->look_ns != 0 && now_ns >= call->look_ns) {
+            call->look_ns = now_ns + call->client->pool.unread_timeout_ns;
+            call_arm_timer(call);
+            pool_look(&call->client->pool, call);
         } else {
             call_arm_timer(call);
         }
@@ -382,6 +388,7 @@ void call_acquire(struct il_call *call)
     bool is_fresh = call->has_retried || call->client->no_keep_alive;
     struct il_error error;
 
+    call->look_ns = 0;
     if (call_identify(call, &identity, &error) != IL_OK) {
         call_fail(call, error.code, &error);
         return;
@@ -412,10 +419,13 @@ void call_acquire(struct il_call *call)
             call_open(call, got.origin);
             return;
         case POOL_WAIT:
+            call->look_ns = got.look_ns;
             call_set_phase(call, IL_PHASE_POOL_WAIT);
             call_look_after_sessions(call, got.has_sessions);
             return;
         case POOL_NOTHING:
+            call->look_ns = got.look_ns;
+            call_arm_timer(call);
             call_look_after_sessions(call, got.has_sessions);
             return;
         }

@@ -36,6 +36,7 @@ struct il_call {
     struct timer timer; /* armed no later than the next time limit */
     uint64_t timer_armed_ns;
     uint64_t total_deadline_ns, phase_deadline_ns;
+    uint64_t look_ns;  /* waiting for a place, and to look for one again then; 0: no */
     uint64_t again_ns; /* HTTP/2: it was refused, and is to be sent again then; 0: no */
     uint64_t timeout_ms[CLIENT_PHASE_COUNT];
     struct opening opening;

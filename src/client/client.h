@@ -97,7 +97,9 @@ struct client_conn_report {
     bool is_shared; /* HTTP/2: driven by every loop that has a stream on it; loop_id is 0 */
     bool is_idle;
     bool is_exchanging;
-    const void *client; /* for comparing only */
+    bool gives_way;           /* soon, if nobody reads what it brings */
+    uint64_t unread_since_ns; /* it brings a body that nobody reads; 0: somebody does, or none */
+    const void *client;       /* for comparing only */
 };
 
 struct client_reporter {

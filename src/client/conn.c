@@ -195,6 +195,41 @@ void conn_rest_in_pool(struct conn *conn, uint64_t deadline_ns)
 void conn_rest_with_response(struct conn *conn)
 {
     conn_rest(conn, TIMER_NEVER, conn_on_event_with_response);
+    atomic_store_explicit(&conn->unread_since_ns,
+                          il_max_u64(atomic_load(&conn->since_ns), CONN_UNREAD_MIN),
+                          memory_order_release); /* from here on it may be taken away */
+}
+
+bool conn_read_again(struct conn *conn)
+{
+    uint64_t since_ns = atomic_load_explicit(&conn->unread_since_ns, memory_order_acquire);
+
+    return since_ns >= CONN_UNREAD_MIN &&
+           atomic_compare_exchange_strong(&conn->unread_since_ns, &since_ns, CONN_READ);
+}
+
+bool conn_take_unread(struct conn *conn, uint64_t since_ns)
+{
+    if (!atomic_compare_exchange_strong(&conn->unread_since_ns, &since_ns, CONN_TAKEN)) {
+        return false;
+    }
+    il_assert(watch_claim_away(conn->held.watch)); /* it rested, and its reader stays away now */
+    return true;
+}
+
+void conn_shut_taken(struct conn *conn)
+{
+    conn_shut(conn);
+    if (atomic_exchange(&conn->unread_since_ns, CONN_SHUT) == CONN_LEFT) {
+        conn_free(conn);
+    }
+}
+
+void conn_leave(struct conn *conn)
+{
+    if (atomic_exchange(&conn->unread_since_ns, CONN_LEFT) == CONN_SHUT) {
+        conn_free(conn);
+    }
 }
 
 bool conn_is_fresh(struct conn *conn)

@@ -9,6 +9,14 @@
  *                    |                              |
  *                    +----------> CLOSED <----------+  (whoever holds it, or has claimed it)
  *
+ * One that rests with a response may be taken away from it, if nobody has read for long and a
+ * request waits for a place: unread_since_ns says whose it is. Reader and taker meet there only:
+ *
+ *                 conn_read_again                     conn_take_unread
+ *     0 (read) <------------------> since (unread) ---------------------> TAKEN
+ *               conn_rest_with_...            taker closes: SHUT   response lets go: LEFT
+ *                                             whoever comes second frees the memory
+ *
  * Threads: the one that holds the loop which drives it, or has claimed it. */
 #ifndef IL_CLIENT_CONN_H
 #define IL_CLIENT_CONN_H
@@ -59,6 +67,8 @@ struct conn {
     _Atomic uint64_t since_ns;       /* in that state */
     _Atomic bool is_exchanging;      /* the loop that drives it has taken up a request */
 
+    _Atomic uint64_t unread_since_ns; /* it brings a body that nobody reads; or a word below */
+
     struct bound_conn *bound; /* bound driver: what ties it to its loop */
 };
 
@@ -89,6 +99,22 @@ bool conn_claim(struct conn *conn, const struct il_loop *loop);
 /* Let it rest: in the pool, or with a response. Thread: the driver. */
 void conn_rest_in_pool(struct conn *conn, uint64_t deadline_ns);
 void conn_rest_with_response(struct conn *conn);
+
+#define CONN_READ       0 /* it brings no body, or somebody is reading it */
+#define CONN_TAKEN      1
+#define CONN_SHUT       2
+#define CONN_LEFT       3
+#define CONN_UNREAD_MIN 4 /* from here on a time */
+
+/* The response that it rests with is being read again, or freed. False: it was taken away, and is
+ * to be left (conn_leave). */
+bool conn_read_again(struct conn *conn);
+void conn_leave(struct conn *conn);
+
+/* Take a connection away from a response that has not been read since then; it is claimed, and can
+ * only be closed, with conn_shut_taken. False: it is being read. Thread: any. */
+bool conn_take_unread(struct conn *conn, uint64_t since_ns);
+void conn_shut_taken(struct conn *conn);
 
 /* Is the idle connection still as it should be: open, with nothing to read? */
 bool conn_is_fresh(struct conn *conn);

@@ -687,6 +687,20 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
     return code;
 }
 
+/* A request that waited was given the connection, because nobody had read for so long. */
+static enum il_code reader_on_taken(struct il_response *response, struct il_error *err)
+{
+    uint64_t limit_ms = response->client->pool.unread_timeout_ns / LOOP_NS_PER_MS;
+
+    conn_leave(response->conn);
+    response->conn = NULL;
+    response->state = RESPONSE_FAILED;
+    return il_fail_timeout(err, IL_PHASE_READ, limit_ms,
+                           "phase read: nobody had read the body for %llu ms (unread_timeout_ms), "
+                           "and a request that waited needed the connection",
+                           (unsigned long long)limit_ms);
+}
+
 enum il_code exchange_read(struct il_response *response, void *buffer, size_t size,
                            size_t *ret_size, struct il_error *err)
 {
@@ -694,6 +708,11 @@ enum il_code exchange_read(struct il_response *response, void *buffer, size_t si
     enum il_code code = rt_enter(&place, false, err);
 
     if (code != IL_OK) {
+        return code;
+    }
+    if (!conn_read_again(response->conn)) {
+        code = reader_on_taken(response, err);
+        rt_leave(&place);
         return code;
     }
     code = reader_attach(response->conn, &place, err);
@@ -713,7 +732,13 @@ enum il_code exchange_read(struct il_response *response, void *buffer, size_t si
 
 void exchange_abandon(struct il_response *response)
 {
-    il_assert(watch_claim_away(response->conn->held.watch));
-    client_discard(response->client, response->conn);
+    struct conn *conn = response->conn;
+
     response->conn = NULL;
+    if (!conn_read_again(conn)) {
+        conn_leave(conn);
+        return;
+    }
+    il_assert(watch_claim_away(conn->held.watch));
+    client_discard(response->client, conn);
 }

@@ -8,6 +8,7 @@ static const struct il_client_options options_default = {
     .idle_per_host_max = 64,
     .waiters_max = 100000,
     .idle_timeout_ms = 30000,
+    .unread_timeout_ms = 10000,
     .pool_wait_timeout_ms = 30000,
     .resolve_timeout_ms = 10000,
     .connect_timeout_ms = 10000,
@@ -33,6 +34,7 @@ void client_options_complete(struct il_client_options *options)
     DEFAULT(idle_per_host_max);
     DEFAULT(waiters_max);
     DEFAULT(idle_timeout_ms);
+    DEFAULT(unread_timeout_ms);
     DEFAULT(pool_wait_timeout_ms);
     DEFAULT(resolve_timeout_ms);
     DEFAULT(connect_timeout_ms);

@@ -17,6 +17,11 @@ static void work_free_later(struct pool_work *work, struct pool_origin *origin)
     work->free = origin;
 }
 
+static uint64_t ns_of(uint64_t ms)
+{
+    return ms >= UINT64_MAX / LOOP_NS_PER_MS ? UINT64_MAX : ms * LOOP_NS_PER_MS;
+}
+
 void pool_init(struct pool *pool, const struct il_client_options *options)
 {
     *pool = (struct pool){
@@ -25,9 +30,8 @@ void pool_init(struct pool *pool, const struct il_client_options *options)
         .idle_per_host_max = options->idle_per_host_max,
         .connections_per_host_max = options->connections_per_host_max,
         .waiters_max = options->waiters_max,
-        .idle_timeout_ns = options->idle_timeout_ms >= UINT64_MAX / LOOP_NS_PER_MS
-                               ? UINT64_MAX
-                               : options->idle_timeout_ms * LOOP_NS_PER_MS,
+        .idle_timeout_ns = ns_of(options->idle_timeout_ms),
+        .unread_timeout_ns = ns_of(options->unread_timeout_ms),
     };
     sys_mutex_init(&pool->mutex);
     for (unsigned i = 0; i < POOL_BUCKET_COUNT; i++) {
@@ -201,7 +205,7 @@ static void shelf_remove_locked(struct pool *pool, struct conn *conn)
 }
 
 /* The pool's mutex is held. */
-static void conn_uncount_locked(struct pool *pool, struct conn *conn)
+void conn_uncount_locked(struct pool *pool, struct conn *conn)
 {
     il_list_unlink(&conn->pooled.link);
     atomic_fetch_sub(&conn->origin->connection_count, 1);
@@ -393,9 +397,11 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     /* While it dials a call may take an idle connection, find it dead, and ask again: it is not in
      * the queue then, but has its place still. */
     bool is_dialing = call->place != NULL;
+    uint64_t look_ns = 0;
     bool has_place = !is_dialing && !loop_opens_one_for_all(pool, origin, call, loop) &&
                      (pool_has_place(pool, origin) ||
-                      (is_fresh && origin_make_place_locked(pool, origin, work)));
+                      (is_fresh && origin_make_place_locked(pool, origin, work)) ||
+                      origin_take_unread_locked(pool, origin, loop_now_ns(loop), work, &look_ns));
 
     if (!is_waiting) {
         if (!has_place && !is_dialing && pool->waiter_count >= pool->waiters_max) {
@@ -406,6 +412,9 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
                            origin->identity.host);
         }
         if (!waiter_enqueue_locked(pool, origin, call, pool->assigns ? 0 : loop->id)) {
+            if (has_place) {
+                origin_wake_locked(origin, work); /* it may have been made for us */
+            }
             return il_fail(err, IL_ENOMEM, "no memory to wait for a connection to %s",
                            origin->identity.host);
         }
@@ -424,7 +433,8 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
         *ret_got = (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT,
-                                      .has_sessions = !il_list_is_empty(&pool->sessions) };
+                                      .has_sessions = !il_list_is_empty(&pool->sessions),
+                                      .look_ns = look_ns };
     }
     if (is_waiting && call->waiter.is_dialing && pool_has_place(pool, origin) &&
         !loop_opens_one_for_all(pool, origin, call, loop)) {

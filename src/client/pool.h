@@ -125,7 +125,7 @@ struct pool {
     bool assigns;     /* bound driver */
     bool is_orphaned; /* the users have let go of the client; written under all mutexes */
     uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;
-    uint64_t idle_timeout_ns;
+    uint64_t idle_timeout_ns, unread_timeout_ns;
     struct pool_shelf shelves[POOL_SHELF_COUNT];
 };
 
@@ -148,6 +148,7 @@ struct pool_got {
     struct session *session;    /* POOL_SHARED */
     struct pool_origin *origin; /* POOL_DIAL: where the place is counted */
     bool has_sessions;          /* POOL_WAIT, POOL_NOTHING: see pool_session_awaited */
+    uint64_t look_ns;           /* likewise: pool_look at that time; 0: never */
 };
 
 /* Get a connection for `call`, whose home is `loop`; from the first time on the call is on the
@@ -172,6 +173,10 @@ void pool_leave(struct pool *pool, struct il_call *call);
  * bound driver, with which a connect dies with its call. Thread: the one that holds `loop`. */
 struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
                                const struct il_loop *loop);
+
+/* The call's look_ns has come: have the oldest waiter of its loop look whether there is a place, so
+ * that it is in turn. Thread: its home loop's holder. */
+void pool_look(struct pool *pool, struct il_call *call);
 
 /* The place became a connection. */
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn);

@@ -1,5 +1,6 @@
 /* pool_inside.h: what the files of the pool share: pool.c (taking and giving back), pool_queue.c
- * (who waits), pool_session.c (HTTP/2), pool_shelf.c (what a loop has for itself). */
+ * (who waits), pool_session.c (HTTP/2), pool_shelf.c (what a loop has for itself), pool_unread.c
+ * (what nobody reads). */
 #ifndef IL_CLIENT_POOL_INSIDE_H
 #define IL_CLIENT_POOL_INSIDE_H
 
@@ -9,6 +10,7 @@
 struct pool_work {
     struct il_call *wake;     /* linked by wake_next; a reference each */
     struct conn *close;       /* linked by close_next; nobody else's */
+    struct conn *taken;       /* likewise, from responses that nobody reads */
     struct session *retire;   /* linked by close_next; with the pool's references */
     struct pool_origin *free; /* empty, and unlinked; linked by free_next */
     struct pool_group *free_group;
@@ -21,6 +23,16 @@ void work_do(struct pool_work *work); /* the mutex is not held any more */
 uint32_t origin_idle_count(const struct pool_origin *origin);
 void origin_drop_if_empty_locked(struct pool *pool, struct pool_origin *origin,
                                  struct pool_work *work);
+
+/* It is not the pool's any more. */
+void conn_uncount_locked(struct pool *pool, struct conn *conn);
+
+/* ---- pool_unread.c; the pool's mutex is held ---- */
+
+/* Take away a connection whose body nobody has read for long. False: there is none now;
+ * `ret_look_ns` says when to look again, 0: never. */
+bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, uint64_t now_ns,
+                               struct pool_work *work, uint64_t *ret_look_ns);
 
 /* ---- pool_queue.c; the pool's mutex is held ---- */
 

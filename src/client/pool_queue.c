@@ -34,6 +34,12 @@ void work_do(struct pool_work *work)
             conn_close(conn);
         }
     }
+    while (work->taken != NULL) {
+        struct conn *conn = work->taken;
+
+        work->taken = conn->close_next;
+        conn_shut_taken(conn);
+    }
     while (work->retire != NULL) {
         struct session *session = work->retire;
 
@@ -82,6 +88,18 @@ void group_offer_place_locked(struct pool_group *group, struct pool_work *work)
             return;
         }
     }
+}
+
+void pool_look(struct pool *pool, struct il_call *call)
+{
+    struct pool_work work = { 0 };
+
+    sys_mutex_lock(&pool->mutex);
+    if (call->waiter.group != NULL) {
+        group_offer_place_locked(call->waiter.group, &work);
+    }
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
 }
 
 void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)

@@ -113,6 +113,12 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     copy->is_exchanging = atomic_load(&conn->is_exchanging);
     copy->loop_id = copy->is_bound ? bound_loop(conn)->id : atomic_load(&conn->driver_loop_id);
     copy->since_ns = atomic_load(&conn->since_ns);
+    copy->unread_since_ns = atomic_load(&conn->unread_since_ns);
+    if (copy->unread_since_ns < CONN_UNREAD_MIN || copy->is_idle ||
+        (copy->is_bound && !copy->is_exchanging)) {
+        copy->unread_since_ns = 0;
+    }
+    copy->gives_way = !copy->is_bound && client->pool.unread_timeout_ns != UINT64_MAX;
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
     copy_text(copy->view.state, sizeof(copy->view.state), state);
     report_any(client, conn->id, conn->origin, conn->stream.fd, now_ns, copy);

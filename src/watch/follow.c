@@ -181,10 +181,43 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
 
 /* ---- the pool: every connection there may be is in use; by whom? ---- */
 
+static uint64_t unread_ms(const struct watch_world *world, const struct client_conn_report *conn)
+{
+    return conn->unread_since_ns == 0 || conn->unread_since_ns > world->now_ns
+               ? 0
+               : (world->now_ns - conn->unread_since_ns) / LOOP_NS_PER_MS;
+}
+
 static enum il_verdict judge_holder(const struct watch_world *world,
                                     const struct client_conn_report *conn)
 {
-    return conn->loop_id == 0 ? IL_VERDICT_LIVE : watch_judge_loop(find_loop(world, conn->loop_id));
+    enum il_verdict verdict =
+        conn->loop_id == 0 ? IL_VERDICT_LIVE : watch_judge_loop(find_loop(world, conn->loop_id));
+
+    if (verdict == IL_VERDICT_LIVE && !conn->gives_way &&
+        unread_ms(world, conn) >= WATCH_STUCK_MS) {
+        return IL_VERDICT_STARVED;
+    }
+    return verdict;
+}
+
+/* Its response is in the hands of user code, which does something else. */
+static void follow_unread(const struct watch_world *world, struct il_watch_request *view,
+                          const struct client_conn_report *conn)
+{
+    char who[64];
+
+    (void)snprintf(who, sizeof(who), "connection %llu to %.32s:%u",
+                   (unsigned long long)conn->view.id, conn->view.host, conn->view.port);
+    view->stamp = watch_stamp_add(view->stamp, conn->view.id);
+    view->stamp = watch_stamp_add(view->stamp, conn->unread_since_ns);
+    watch_add_link(view, "connection", who, conn->is_bound ? "bound" : conn->view.state,
+                   conn->view.since_ms, "it brings a response whose body has not come to its end");
+    watch_add_link(view, "response", "its response", "read by nobody", unread_ms(world, conn),
+                   conn->gives_way
+                       ? "if that stays so, the client takes the connection away from it"
+                       : "the connection is free when the user code that has the response reads "
+                         "it to its end, or frees it, and not before");
 }
 
 /* There is no connection; is somebody opening one? Any one of them will do here, too. */
@@ -257,7 +290,11 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
     }
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
                    "%u connections are in use; the most lively one is shown", count);
-    (void)follow_conn(world, view, best, call->home_loop_id);
+    if (best->unread_since_ns != 0 && best_verdict != IL_VERDICT_HUNG) {
+        follow_unread(world, view, best);
+    } else {
+        (void)follow_conn(world, view, best, call->home_loop_id);
+    }
     return best_verdict;
 }
 
