@@ -16,8 +16,8 @@
  * delays nobody: the others are told, too. What such a loop still occupies is bounded: a place
  * among the streams that the server allows, and H2_STREAM_WINDOW bytes of memory for each.
  *
- * A loop whose calls wait in the pool for a place that the session has takes a seat, too: the end of
- * somebody's stream frees one, and that one's loop may not run to read it.
+ * A loop whose calls wait in the pool for a place that the session has takes a seat, too: the end
+ * of somebody's stream frees one, and that one's loop may not run to read it.
  *
  * A seat's watch is always *resting*, but for the moments in which its loop handles an event: so
  * whoever ends the session can take the seats away from loops that do not run. A seat without
