@@ -49,7 +49,7 @@ struct cause {
     uint32_t unread_timeout_ms;        /* of every client; 0: the client's default */
     enum peer_kind peer; /* whose pool all solutions have but the one with our defaults */
     unsigned io_workers; /* of a runtime that does the I/O for everybody; 0: one */
-    bool is_http2;              /* the clients speak it; in clear by prior knowledge; else 1.1 */
+    bool is_http2;       /* the clients speak it; in clear by prior knowledge; else 1.1 */
     bool hands_over;     /* every runtime does, also one that moves in il_block_on only */
     const struct cause *with_hand_over; /* the same, with hands_over; NULL: there is none */
     bool has_tables;                    /* the monitor shows tables of requests and connections */
