@@ -48,8 +48,9 @@ static struct names names;
 static enum stage stage;
 static bool is_h2;
 
-static void start(const struct situation *situation)
+static void start_with(const struct situation *situation, struct il_client_options options)
 {
+    const struct il_tls_options trusting = tls_trusting();
     const struct lab_certificate_options certificate = { .alternative_names = "DNS:" HOST };
     const struct lab_server_tls tls = { .alpn = situation->is_h2 ? "h2,http/1.1" : "http/1.1" };
 
@@ -58,7 +59,14 @@ static void start(const struct situation *situation)
     tls_server_start(&certificate, &tls);
     names_start(&names, stage == RESOLVING ? HELD : ANSWERED, 1);
     gate_start(&gate, lab_server_port(server), stage == CONNECTING);
-    tls_client_start(IL_DRIVER_CALLER, NULL);
+    options.tls = tls_new(&trusting);
+    CHECK_OK(il_client_new(&options, &client, &err));
+    (void)il_tls_unref(options.tls);
+}
+
+static void start(const struct situation *situation)
+{
+    start_with(situation, (struct il_client_options)IL_CLIENT_OPTIONS_INIT);
 }
 
 static void stop(void)
@@ -348,4 +356,69 @@ TEST(what_a_cancelled_request_has_begun_goes_on_for_those_who_wait_for_it)
 TEST(what_a_request_out_of_time_has_begun_goes_on_for_those_who_wait_for_it)
 {
     run_on_one_loop(run_out_of_time);
+}
+
+/* ---- what fails, fails for all who wait for it ---- */
+
+#define SILENCE_MS 300
+
+static void run_into_silence(void *arg)
+{
+    il_maybe(arg != NULL);
+    for (unsigned i = 0; i < GETTERS; i++) { /* one after the other would take longer than that */
+        getters[i].total_timeout_ms = GETTERS * SILENCE_MS - 100;
+    }
+    begin_all();
+    for (unsigned i = 0; i < GETTERS; i++) {
+        CHECK_EQ(getter_join(&getters[i]), IL_ETIMEDOUT);
+        CHECK_EQ(getters[i].err.phase, stage_phases[stage]);
+        CHECK_EQ(getters[i].err.limit_ms, SILENCE_MS);
+    }
+    CHECK_EQ(names.asked_count, 2);
+}
+
+TEST(requests_that_wait_for_a_silent_server_together_run_out_of_time_together)
+{
+    for (size_t i = 0; i < SITUATIONS; i++) {
+        struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        struct il_runtime *runtime;
+
+        options.resolve_timeout_ms = options.connect_timeout_ms = options.tls_timeout_ms =
+            SILENCE_MS;
+        start_with(&situations[i], options);
+        runtime = runtime_new(IL_RUNTIME_CURRENT_THREAD);
+        memset(getters, 0, sizeof(getters));
+        CHECK_OK(il_block_on(runtime, run_into_silence, NULL, &err));
+        il_runtime_drop(runtime);
+        stop();
+    }
+}
+
+static void run_into_refusal(void *arg)
+{
+    il_maybe(arg != NULL);
+    begin_all();
+    names.is_open = true;
+    for (unsigned i = 0; i < GETTERS; i++) {
+        CHECK_EQ(getter_join(&getters[i]), IL_ERESOLVE);
+        CHECK_STR(getters[i].err.message, getters[0].err.message);
+    }
+    CHECK(names.asked_count <= 6); /* AAAA and A, each three times, as c-ares does at SERVFAIL */
+}
+
+TEST(requests_that_wait_for_one_connect_share_its_failure)
+{
+    static const struct server_rule failing = { .name = HOST,
+                                                .manners = { SERVER_HOLDS, SERVER_HOLDS },
+                                                .rcode = ns_r_servfail };
+    struct il_runtime *runtime;
+
+    start(&situations[0]);
+    names_stop(&names);
+    names_start(&names, &failing, 1);
+    runtime = runtime_new(IL_RUNTIME_CURRENT_THREAD);
+    memset(getters, 0, sizeof(getters));
+    CHECK_OK(il_block_on(runtime, run_into_refusal, NULL, &err));
+    il_runtime_drop(runtime);
+    stop();
 }

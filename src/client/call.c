@@ -462,6 +462,8 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job)
     return LOOP_HELD;
 }
 
+/* The first time at once: most often one server goes and the next one is there. After that a server
+ * that has too much to do is given time, and not by all who wait to the same moment. */
 void call_on_refused(struct il_call *call, enum il_code code, const struct il_error *error)
 {
     uint64_t pause_ns;

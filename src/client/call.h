@@ -40,6 +40,7 @@ struct il_call {
     uint64_t again_ns; /* HTTP/2: it was refused, and is to be sent again then; 0: no */
     uint64_t timeout_ms[CLIENT_PHASE_COUNT];
     struct opening opening;
+    uint64_t opening_since_ns; /* by whichever call it was begun */
     struct il_tls *tls;        /* with https; the request's or the client's */
     struct pool_origin *place; /* counted for us while we dial */
     struct conn *conn;

@@ -14,6 +14,9 @@
 #include "client/drivers.h"
 #include "client/session.h"
 
+/* Who has come later than that waits for an attempt of his own; as in net/resolve.c. */
+#define CALL_SHARE_FAILURE_NS (1000 * (uint64_t)LOOP_NS_PER_MS)
+
 static void call_on_opening_phase(struct opening *opening, enum il_phase phase);
 static void call_on_opened(struct opening *opening, const struct stream *stream,
                            const struct il_error *err);
@@ -101,6 +104,7 @@ void call_open(struct il_call *call, struct pool_origin *place)
     struct il_error error;
 
     call_open_prepare(call, place);
+    call->opening_since_ns = loop_now_ns(call->home);
     call_set_phase(call, IL_PHASE_RESOLVE);
     if (opening_start(&call->opening, call->home, &target, &error) != IL_OK) {
         call_fail(call, error.code, &error);
@@ -127,6 +131,7 @@ static bool call_pass_opening_on(struct il_call *call)
     target = call_target(heir);
     call_open_prepare(heir, call->place);
     call->place = NULL;
+    heir->opening_since_ns = call->opening_since_ns;
     opening_move(&call->opening, &heir->opening, &target);
     since_ns = il_max_u64(atomic_load(&call->phase_since_ns), atomic_load(&heir->phase_since_ns));
     if (phase == IL_PHASE_CONNECT || phase == IL_PHASE_TLS) {
@@ -227,6 +232,25 @@ static enum il_code call_choose_protocol(const struct il_call *call, const struc
     return IL_OK;
 }
 
+/* It came to nothing. Who has waited for it from its first moments on, and for nothing else, has
+ * his answer, too: one after the other they would wait for the same again. */
+static void call_open_failed(struct il_call *call, const struct il_error *err)
+{
+    uint64_t since_max_ns = call->opening_since_ns + CALL_SHARE_FAILURE_NS;
+    struct il_error error = *err;
+    struct il_call *other;
+
+    if (error.phase == IL_PHASE_NONE) {
+        error.phase = (enum il_phase)atomic_load(&call->phase);
+    }
+    while (error.code != IL_ESHUTDOWN && error.code != IL_ENOMEM &&
+           (other = pool_find_follower(&call->client->pool, call->place, call->home,
+                                       since_max_ns)) != NULL) {
+        call_fail(other, error.code, &error);
+    }
+    call_fail(call, error.code, &error);
+}
+
 static void call_on_opened(struct opening *opening, const struct stream *opened,
                            const struct il_error *err)
 {
@@ -237,7 +261,7 @@ static void call_on_opened(struct opening *opening, const struct stream *opened,
     enum il_code code;
 
     if (opened == NULL) {
-        call_fail(call, err->code, err);
+        call_open_failed(call, err);
         return;
     }
     stream = *opened;
@@ -251,6 +275,3 @@ static void call_on_opened(struct opening *opening, const struct stream *opened,
         call_fail(call, error.code, &error);
     }
 }
-
-/* The first time at once: most often one server goes and the next one is there. After that a server
- * that has too much to do is given time, and not by all who wait to the same moment. */

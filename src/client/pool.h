@@ -178,6 +178,12 @@ struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
  * that it is in turn. Thread: its home loop's holder. */
 void pool_look(struct pool *pool, struct il_call *call);
 
+/* The connection that a call of `loop` was opening has come to nothing: one of those of the same
+ * loop that wait for it and for nothing else, since `since_max_ns` or before. NULL: there is none,
+ * or there are connections that may serve them. Thread: the one that holds `loop`. */
+struct il_call *pool_find_follower(struct pool *pool, struct pool_origin *origin,
+                                   const struct il_loop *loop, uint64_t since_max_ns);
+
 /* The place became a connection. */
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn);
 

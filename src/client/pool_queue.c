@@ -260,6 +260,54 @@ struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
     return heir != NULL ? il_container_of(heir, struct il_call, waiter) : NULL;
 }
 
+/* Is nothing open, and everything that is counted only being dialed? */
+static bool origin_is_all_dialing(const struct pool_origin *origin)
+{
+    uint32_t dialing_count = 0;
+
+    il_list_for_each(&origin->groups, node)
+    {
+        dialing_count += il_container_of(node, struct pool_group, link)->dialing_count;
+    }
+    return dialing_count == atomic_load(&origin->connection_count);
+}
+
+static struct il_call *list_find_follower(struct il_list *list, uint64_t since_max_ns)
+{
+    il_list_for_each(list, node)
+    {
+        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
+        struct il_call *call = il_container_of(waiter, struct il_call, waiter);
+
+        if (!waiter->is_dialing && call->may_share &&
+            atomic_load(&call->phase_since_ns) <= since_max_ns) {
+            return call;
+        }
+    }
+    return NULL;
+}
+
+struct il_call *pool_find_follower(struct pool *pool, struct pool_origin *origin,
+                                   const struct il_loop *loop, uint64_t since_max_ns)
+{
+    struct il_call *follower = NULL;
+    struct pool_group *group;
+
+    if (pool->assigns) {
+        return NULL;
+    }
+    sys_mutex_lock(&pool->mutex);
+    group = group_find_locked(origin, loop->id);
+    if (group != NULL && !origin->is_h1 && origin_is_all_dialing(origin)) {
+        follower = list_find_follower(&group->asleep, since_max_ns);
+        if (follower == NULL) {
+            follower = list_find_follower(&group->woken, since_max_ns);
+        }
+    }
+    sys_mutex_unlock(&pool->mutex);
+    return follower;
+}
+
 bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct conn *conn,
                           struct pool_work *work)
 {
