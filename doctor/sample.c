@@ -105,7 +105,7 @@ static bool lasted(const struct look *look, uint64_t since_ns)
 {
     uint64_t window_ns = look->ended_ns - look->started_ns;
 
-    return look->ended_ns - since_ns >= il_min_u64(window_ns / 10 * 9, SAMPLE_LONG_NS);
+    return look->ended_ns >= since_ns + il_min_u64(window_ns / 10 * 9, SAMPLE_LONG_NS);
 }
 
 /* On an overloaded machine few looks come about, and threads of the target that would act get no
@@ -141,10 +141,10 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     sets_find(look);
     sockets_find(look);
     sockets_every_ns = look->options.duration_ms * 1000000u / (SAMPLE_SOCKET_LOOKS + 1);
-    look->started_ns = look_now_ns();
     registry_begin(look);
     sockets_look(look, SOCKETS_AT_FIRST);
     sets_link(look);
+    look->started_ns = look_now_ns(); /* not sooner: on a busy machine the lists took their time */
     sampler.until_ns = look->started_ns + look->options.duration_ms * 1000000u;
     sampler.give_up_ns = look->started_ns + SAMPLE_PATIENCE * look->options.duration_ms * 1000000u;
     sampler.next_sockets_ns = look->started_ns + sockets_every_ns;
@@ -158,6 +158,7 @@ enum il_code sample_process(struct look *look, struct il_error *err)
                                  look->pid);
         }
         if (may_end && (has_seen_enough(look) || begun_ns >= sampler.give_up_ns)) {
+            look->ended_ns = begun_ns; /* not later: what follows may take its time as well */
             break;
         }
         if (begun_ns >= sampler.next_sockets_ns) {
@@ -170,7 +171,6 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     refresh_watches(look);
     waits_read_mutexes(look);
     registry_end(look);
-    look->ended_ns = look_now_ns();
     if (look->starved_count > 0) {
         look_limit(look,
                    "the machine is overloaded: %u threads of the process are ready to run and have "

@@ -40,7 +40,7 @@ bool socket_stands_unread(const struct look *look, const struct seen_socket *soc
         socket->last.state != TCPS_LISTEN && socket->last.last_received_ms >= needed_ms;
 
     return socket_is_unread(socket) &&
-           (came_long_ago || look->ended_ns - socket->unread_since_ns >= needed_ms * 1000000u);
+           (came_long_ago || look->ended_ns >= socket->unread_since_ns + needed_ms * 1000000u);
 }
 
 bool socket_is_idle_noise(const struct seen_socket *socket)
@@ -123,7 +123,7 @@ bool set_is_stale(const struct look *look, uint32_t set)
 
     bool was_always_ready = seen->ready_count == seen->look_count;
     bool stands_long = seen->was_ready &&
-                       look->ended_ns - seen->last_quiet_ns >= VERDICT_WINDOW_MIN_MS * 1000000ull;
+                       look->ended_ns >= seen->last_quiet_ns + VERDICT_WINDOW_MIN_MS * 1000000ull;
 
     return !seen->is_gone && seen->look_count >= 2 && (was_always_ready || stands_long) &&
            set_is_unpolled(look, set) && !set_was_driven(look, set);
