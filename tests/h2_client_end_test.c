@@ -134,6 +134,31 @@ TEST(when_the_connection_is_cut_a_get_is_sent_again_and_a_post_fails)
     stop();
 }
 
+TEST(when_a_server_announces_its_leaving_and_cuts_a_get_is_sent_again_on_a_new_session)
+{
+    struct held held = { .path = "/held" };
+    struct il_runtime *runtime;
+    struct il_task *post;
+
+    start(100);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "post", get_cut, NULL, &post, &err));
+    CHECK(h2_server_wait(server, &server->held, 1));
+    CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 1);
+    h2_server_ask(server, H2_WISH_GOAWAY);
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK_OK(il_task_join(post, IL_FOREVER, &err));
+    il_task_unref(post);
+    CHECK(h2_server_wait(server, &server->held, 1)); /* the GET, again */
+    CHECK_EQ(stats_now().retries_total, 1);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(runtime, join_held, &held, &err));
+    CHECK_EQ(stats_now().connections_total, 2);
+    il_runtime_drop(runtime);
+    stop();
+}
+
 static void release_and_join(void *arg)
 {
     while (held_at_server() == 0) {
