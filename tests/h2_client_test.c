@@ -12,6 +12,9 @@ TEST(requests_one_after_another_use_one_session)
         check_get("/hello", 5);
     }
     CHECK_EQ(stats_now().connections_total, 1);
+    CHECK_EQ(stats_now().sessions, 1);
+    CHECK_EQ(stats_now().reuses_total, 9);
+    CHECK_EQ(stats_now().moves_total, 0);
     CHECK_EQ(stats_now().connections, 1);
     CHECK_EQ(stats_now().idle, 1);
     CHECK_EQ(server->accepted, 1);
@@ -462,6 +465,62 @@ TEST(who_tells_the_pool_of_a_free_place_keeps_the_session_meanwhile)
     stop();
 }
 
+/* ---- signs of life ---- */
+
+/* As if nothing had come for so long, and, if `is_asked`, no answer to a PING. */
+static void let_time_pass(bool is_asked)
+{
+    struct session *session = the_session();
+
+    session_lock(session);
+    session->shared.received_ns = il_now_ns() - 2 * SESSION_PING_MS * UINT64_C(1000000);
+    session->shared.pinged_ns =
+        is_asked ? il_now_ns() - 2 * SESSION_PONG_MS * UINT64_C(1000000) : 0;
+    session_unlock(session);
+}
+
+TEST(a_session_of_which_nothing_was_heard_is_asked_for_a_sign_of_life_by_the_next_request)
+{
+    struct held held = { 0 };
+    struct il_runtime *parked;
+
+    start(100);
+    parked = park(&held); /* the only one with a stream, and it does not run */
+    check_get("/hello", 5);
+    CHECK_EQ(server->pings, 0);
+    let_time_pass(false);
+    check_get("/hello", 5);
+    CHECK(h2_server_wait(server, &server->pings, 1));
+    CHECK_EQ(stats_now().connections_total, 1);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK_OK(il_block_on(parked, join_held, &held, &err));
+    il_runtime_drop(parked);
+    stop();
+}
+
+TEST(a_session_that_did_not_answer_is_left_and_one_whose_answer_nobody_has_read_is_not)
+{
+    struct held held = { 0 };
+    struct il_runtime *parked;
+
+    start(100);
+    parked = park(&held);
+    h2_server_ask(server, H2_WISH_RELEASE);
+    CHECK(h2_server_wait(server, &server->held, 0)); /* something has come, and lies there */
+    let_time_pass(true);
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 1);
+    CHECK_OK(il_block_on(parked, join_held, &held, &err));
+
+    h2_server_ask(server, H2_WISH_FREEZE);
+    let_time_pass(true);
+    check_get("/hello", 5);
+    CHECK_EQ(stats_now().connections_total, 2);
+    h2_server_ask(server, H2_WISH_CUT); /* the frozen one does not see that it was left */
+    il_runtime_drop(parked);
+    stop();
+}
+
 /* ---- reports ---- */
 
 TEST(a_request_that_the_server_holds_is_live_and_one_of_a_parked_runtime_is_hung)
@@ -484,12 +543,82 @@ TEST(a_request_that_the_server_holds_is_live_and_one_of_a_parked_runtime_is_hung
     stop();
 }
 
-/* ---- the bound driver: as hyper does ---- */
-
 static void spawn_get(void *arg)
 {
     check_get("/hello", 5);
 }
+
+/* A client with one place for one stream, which somebody holds, and a request that waits for it. */
+static struct il_task *wait_for_the_place(struct il_runtime *runtime)
+{
+    struct il_task *task;
+
+    CHECK_OK(il_spawn(runtime, "waits", spawn_get, NULL, &task, &err));
+    look_until(IL_VERDICT_LIVE, "request", "pool-wait");
+    return task;
+}
+
+static void start_with_one_place(void)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+
+    options.connections_per_host_max = 1;
+    start_with(1, options);
+    check_get("/hello", 5); /* the limit is known from here on */
+}
+
+TEST(a_request_that_waits_for_a_place_which_the_server_holds_is_live)
+{
+    struct held held = { 0 };
+    struct il_runtime *parked, *runtime;
+    struct il_task *task;
+
+    start_with_one_place();
+    parked = park(&held);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    task = wait_for_the_place(runtime);
+    look_until(IL_VERDICT_LIVE, "pool", "no free connection");
+    h2_server_ask(server, H2_WISH_RELEASE); /* and the place is free, though nobody runs there */
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    CHECK_OK(il_block_on(parked, join_held, &held, &err));
+    il_runtime_drop(runtime);
+    il_runtime_drop(parked);
+    stop();
+}
+
+static void drop_response(void *arg)
+{
+    il_response_free(arg);
+}
+
+TEST(a_request_that_waits_for_a_place_which_an_unread_response_of_a_parked_runtime_holds_is_hung)
+{
+    struct il_response *response;
+    struct il_runtime *parked, *runtime;
+    struct il_task *task;
+
+    start_with_one_place();
+    CHECK_EQ(stats_now().sessions, 1);
+    CHECK_EQ(stats_now().streams, 0);
+    parked = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
+    CHECK_OK(il_block_on(parked, start_streaming, &response, &err));
+    CHECK_EQ(stats_now().streams, 1);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    CHECK_OK(il_spawn(runtime, "waits", spawn_get, NULL, &task, &err));
+    look_until(IL_VERDICT_HUNG, "request", "pool-wait");
+    look_until(IL_VERDICT_HUNG, "connection", "1 streams");
+    look_until(IL_VERDICT_HUNG, "loop", "not driven");
+    CHECK_OK(il_block_on(parked, drop_response, response, &err));
+    CHECK_OK(il_task_join(task, IL_FOREVER, &err));
+    il_task_unref(task);
+    CHECK(stats_now().moves_total >= 1); /* the session was driven by the one, then by the other */
+    il_runtime_drop(runtime);
+    il_runtime_drop(parked);
+    stop();
+}
+
+/* ---- the bound driver: as hyper does ---- */
 
 TEST(bound_to_a_parked_runtime_requests_of_others_hang_until_it_runs)
 {

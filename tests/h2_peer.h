@@ -34,7 +34,7 @@ struct h2_peer_stream {
 struct h2_peer {
     nghttp2_session *session;
     struct h2_peer_stream streams[H2_PEER_STREAMS_MAX];
-    unsigned request_count, open_count, reset_count;
+    unsigned request_count, open_count, reset_count, ping_count;
     uint32_t last_reset_code, goaway_code;
     bool got_goaway;
     uint32_t settings_max_streams; /* to announce; 0: none announced */
@@ -200,6 +200,8 @@ static inline int h2_peer_on_frame(nghttp2_session *session, const nghttp2_frame
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
         peer->reset_count++;
         peer->last_reset_code = frame->rst_stream.error_code;
+    } else if (frame->hd.type == NGHTTP2_PING) {
+        peer->ping_count += (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0;
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         peer->got_goaway = true;
         peer->goaway_code = frame->goaway.error_code;

@@ -36,7 +36,7 @@ struct h2_server {
     pthread_t thread;
     pthread_mutex_t mutex;
     unsigned wishes;
-    unsigned accepted, open, requests, held, streams_max_seen, goaways;
+    unsigned accepted, open, requests, held, streams_max_seen, goaways, pings;
     uint32_t goaway_code; /* of the last */
     struct h2_server_conn {
         int fd; /* -1: free */
@@ -145,7 +145,7 @@ static inline bool h2_server_grant(struct h2_server_conn *conn, unsigned wishes)
 
 static inline void h2_server_count(struct h2_server *server, unsigned closed_requests)
 {
-    server->open = server->held = 0;
+    server->open = server->held = server->pings = 0;
     server->requests = closed_requests;
     for (unsigned i = 0; i < H2_SERVER_CONNS_MAX; i++) {
         struct h2_server_conn *conn = &server->conns[i];
@@ -155,6 +155,7 @@ static inline void h2_server_count(struct h2_server *server, unsigned closed_req
         }
         server->open++;
         server->requests += conn->peer->request_count;
+        server->pings += conn->peer->ping_count; /* of those that are open */
         if (conn->peer->open_count > server->streams_max_seen) {
             server->streams_max_seen = conn->peer->open_count;
         }

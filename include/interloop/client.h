@@ -135,10 +135,13 @@ struct il_client_stats {
     uint32_t waiters;           /* of those, waiting for a connection */
     uint32_t connections;       /* open, or being opened */
     uint32_t idle;              /* of those, resting in the pool */
+    uint32_t sessions;          /* of the connections, those that speak HTTP/2 */
+    uint32_t streams;           /* requests under way on them; or unread streamed bodies */
     uint64_t requests_total;    /* ever started */
     uint64_t connections_total; /* ever opened */
     uint64_t reuses_total;      /* requests served by a connection that had served before */
-    uint64_t moves_total;       /* of those, by one that rested with another loop */
+    uint64_t moves_total;       /* of those, by one that rested with another loop, or (HTTP/2) that
+                                   another loop drove last */
     uint64_t retries_total; /* requests sent a second time, because a reused connection was dead */
 };
 
@@ -315,7 +318,7 @@ struct il_response_timing {
     uint64_t done_ns;       /* when it was complete; 0 while a body is still to be read */
     uint64_t connection_id; /* unique in the process */
     bool was_reused;        /* the connection had served before */
-    bool was_moved;         /* it had rested with another loop */
+    bool was_moved;         /* it had rested with another loop, or (HTTP/2) that drove it last */
 };
 IL_API void il_response_timing(const struct il_response *response,
                                struct il_response_timing *ret_timing); /* Thread: any. Since 0.1. */

@@ -89,12 +89,18 @@ struct client_call_report {
     const void *client; /* for comparing only */
 };
 
+#define CLIENT_OWNERS_MAX 8 /* loops; with more, one of them will act */
+
 struct client_conn_report {
     struct il_watch_connection view; /* all but the driver's name */
     uint64_t loop_id;                /* that drives it, or is to: 0 if it rests */
     uint64_t since_ns;
     bool is_bound;
     bool is_shared; /* HTTP/2: driven by every loop that has a stream on it; loop_id is 0 */
+    bool is_owners; /* likewise: what holds its places are streams that wait for their owners, and
+                       these are the loops of all of them */
+    unsigned owner_loop_count;
+    uint64_t owner_loop_ids[CLIENT_OWNERS_MAX];
     bool is_idle;
     bool is_exchanging;
     bool gives_way;           /* soon, if nobody reads what it brings */

@@ -465,7 +465,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
     atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
     /* Rather a session that has served before than to wait for who may never come. */
     if (!is_fresh || (call->place == NULL && !pool_has_place(pool, origin))) {
-        session = origin_take_session_locked(origin);
+        session = origin_take_session_locked(pool, origin, loop);
     }
     if (!is_fresh && session == NULL) {
         conn = origin_take_locked(pool, origin, call->shelf_index, loop, &work);

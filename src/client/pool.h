@@ -122,6 +122,7 @@ struct pool {
     _Atomic uint32_t connection_count;
     uint32_t waiter_count; /* that count for waiters_max: those that do not dial */
     uint64_t connections_total, retries_total;
+    uint64_t session_reuses_total, session_moves_total;
     bool assigns;     /* bound driver */
     bool is_orphaned; /* the users have let go of the client; written under all mutexes */
     uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;

@@ -66,9 +66,10 @@ bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct 
 
 /* A session with a free place, or NULL; likewise, with the place and a reference taken. */
 struct session *origin_find_session_locked(const struct pool_origin *origin);
-struct session *origin_take_session_locked(struct pool_origin *origin);
+struct session *origin_take_session_locked(struct pool *pool, struct pool_origin *origin,
+                                           const struct il_loop *loop);
 void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work);
-uint32_t pool_count_idle_sessions_locked(const struct pool *pool);
+void pool_count_sessions_locked(const struct pool *pool, struct il_client_stats *stats);
 
 /* ---- pool_shelf.c ---- */
 

@@ -26,12 +26,15 @@ struct session *origin_find_session_locked(const struct pool_origin *origin)
     return NULL;
 }
 
-struct session *origin_take_session_locked(struct pool_origin *origin)
+struct session *origin_take_session_locked(struct pool *pool, struct pool_origin *origin,
+                                           const struct il_loop *loop)
 {
     struct session *session = origin_find_session_locked(origin);
 
     if (session != NULL) {
         session->pooled.slot_count++;
+        pool->session_reuses_total++;
+        pool->session_moves_total += session_is_moved(session, loop);
         (void)session_ref(session);
     }
     return session;
@@ -158,15 +161,18 @@ bool pool_session_is_awaited(struct pool *pool, const struct session *session,
     return is_awaited;
 }
 
-uint32_t pool_count_idle_sessions_locked(const struct pool *pool)
+void pool_count_sessions_locked(const struct pool *pool, struct il_client_stats *stats)
 {
-    uint32_t count = 0;
-
     il_list_for_each(&pool->sessions, node)
     {
-        count += session_is_idle(il_container_of(node, struct session, pooled.link));
+        const struct session *session = il_container_of(node, struct session, pooled.link);
+
+        stats->sessions++;
+        stats->streams += session->pooled.slot_count;
+        stats->idle += session_is_idle(session);
     }
-    return count;
+    stats->reuses_total += pool->session_reuses_total;
+    stats->moves_total += pool->session_moves_total;
 }
 
 bool pool_session_expire(struct pool *pool, struct session *session, uint64_t now_ns)

@@ -255,7 +255,7 @@ void pool_stats(struct pool *pool, struct il_client_stats *ret_stats)
     stats.connections = atomic_load(&pool->connection_count);
     stats.connections_total = pool->connections_total;
     stats.retries_total = pool->retries_total;
-    stats.idle = pool_count_idle_sessions_locked(pool);
+    pool_count_sessions_locked(pool, &stats);
     for (unsigned i = 0; i < POOL_SHELF_COUNT; i++) {
         const struct pool_shelf *shelf = &pool->shelves[i];
 

@@ -124,6 +124,20 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     report_any(client, conn->id, conn->origin, conn->stream.fd, now_ns, copy);
 }
 
+/* Can no place become free but by what the owners of the streams do? */
+static void report_owners(struct session *session, struct client_conn_report *copy)
+{
+    struct session_owners owners;
+
+    _Static_assert(CLIENT_OWNERS_MAX == SESSION_OWNERS_MAX, "all that are found are told");
+    session_find_owners(session, &owners);
+    copy->is_owners = owners.stream_count > 0 &&
+                      owners.stream_count >= session->pooled.slot_count &&
+                      owners.loop_count <= CLIENT_OWNERS_MAX;
+    copy->owner_loop_count = copy->is_owners ? owners.loop_count : 0;
+    memcpy(copy->owner_loop_ids, owners.loop_ids, sizeof(owners.loop_ids));
+}
+
 static void report_session(struct il_client *client, struct session *session, uint64_t now_ns,
                            struct client_conn_report *copy)
 {
@@ -134,6 +148,7 @@ static void report_session(struct il_client *client, struct session *session, ui
     copy->is_exchanging = !atomic_load(&session->is_unsent);
     copy->loop_id = copy->is_bound ? session->driver->id : 0;
     copy->since_ns = session->opened_ns;
+    report_owners(session, copy);
     (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u streams",
                    session->pooled.slot_count);
     report_any(client, session->id, session->pooled.origin, atomic_load(&session->fd), now_ns,

@@ -240,6 +240,8 @@ static bool session_drive_locked(struct session *session, struct il_loop *loop)
 {
     bool has_more = session_receive_locked(session, loop->held.scratch, LOOP_SCRATCH_SIZE);
 
+    atomic_store_explicit(&session->drove_loop_id, loop->id, memory_order_relaxed);
+
     session_flush_locked(session);
     return has_more;
 }
@@ -249,6 +251,12 @@ void session_refresh_locked(struct session *session, struct il_loop *loop)
     if (session_is_driver_here(session)) {
         (void)session_drive_locked(session, loop);
     }
+}
+
+bool session_is_moved(const struct session *session, const struct il_loop *loop)
+{
+    return session->driver == NULL &&
+           atomic_load_explicit(&session->drove_loop_id, memory_order_relaxed) != loop->id;
 }
 
 /* ---- unlocking, and what the pool is told ---- */
@@ -430,10 +438,19 @@ static enum loop_result seat_on_job(struct il_loop *loop, struct job *job)
 
 /* ---- looking after it ---- */
 
-/* Is the server there at all? */
-static void session_check_pulse_locked(struct session *session, uint64_t now_ns)
-    IL_LOCKED(session->shared.mutex)
+void session_check_pulse_locked(struct session *session, struct il_loop *loop)
 {
+    uint64_t now_ns = sys_now_ns();
+
+    if (session->shared.is_over ||
+        now_ns - session->shared.received_ns < SESSION_PING_MS * LOOP_NS_PER_MS) {
+        return;
+    }
+    session_refresh_locked(session, loop); /* the answer may have been there for long, unread */
+    if (session->shared.is_over || !session_is_driver_here(session)) {
+        return;
+    }
+    now_ns = sys_now_ns();
     if (session->shared.pinged_ns != 0) {
         if (now_ns - session->shared.pinged_ns >= SESSION_PONG_MS * LOOP_NS_PER_MS) {
             struct il_error error;
@@ -460,15 +477,13 @@ static void seat_on_timeout(struct watch *watch)
     }
     seat = watch->arg;
     session = session_ref(seat->session);
+    il_assert_on_loop(seat->loop);
     session_lock(session);
-    if (!session->shared.is_over) {
-        session_check_pulse_locked(session, sys_now_ns());
-    }
+    session_check_pulse_locked(session, seat->loop);
     session_unlock(session);
     if (pool_session_expire(&session->client->pool, session, sys_now_ns())) {
         session_retire(session); /* our seat is still driven: it goes below */
     }
-    il_assert_on_loop(seat->loop);
     seat_go_on(seat, seat->loop);
     session_unref(session);
 }
@@ -573,6 +588,7 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
     atomic_init(&session->fd, stream->fd);
     session->shared.stream = *stream;
     session->pooled.slot_max = session->shared.h2.stream_count_max;
+    atomic_init(&session->drove_loop_id, loop->id);
     session->opened_ns = session->shared.received_ns = sys_now_ns();
     session->shared.told =
         (struct pool_session_news){ .max = session->shared.h2.stream_count_max, .is_open = true };

@@ -51,8 +51,9 @@ struct session {
     struct il_loop *driver;      /* bound driver: a reference; else NULL */
     struct tls_facts *tls_facts; /* NULL without TLS */
     uint64_t opened_ns;
-    _Atomic int fd;         /* for reports; -1 once it is closed */
-    _Atomic bool is_unsent; /* for reports: bytes wait that only the driver may send */
+    _Atomic int fd;                 /* for reports; -1 once it is closed */
+    _Atomic bool is_unsent;         /* for reports: bytes wait that only the driver may send */
+    _Atomic uint64_t drove_loop_id; /* for reports: who drove it last */
     _Atomic uint32_t ref_count;
     struct loop_guest guest; /* bound driver: on that loop */
     struct job flush_job;    /* bound driver: others want it to send */
@@ -98,9 +99,25 @@ void session_retire(struct session *session);
 enum il_code session_look_after(struct session *session, struct il_loop *loop,
                                 struct il_error *err);
 
+/* Was it driven last by another loop than this one? */
+bool session_is_moved(const struct session *session, const struct il_loop *loop);
+
 /* ---- one call's stream ---- */
 
 struct session_stream;
+
+/* Streams whose next step is their owner's and nobody else's: the body of the request is to be
+ * made, or that of the response, which has filled its window, to be read. */
+#define SESSION_OWNERS_MAX 8
+
+struct session_owners {
+    uint32_t stream_count;
+    unsigned loop_count; /* may be more than there is room for */
+    uint64_t loop_ids[SESSION_OWNERS_MAX];
+};
+
+/* Thread: any; the pool's mutexes may be held. */
+void session_find_owners(struct session *session, struct session_owners *ret_owners);
 
 /* Send the call's request as a stream of this session, in which the pool has reserved a place for
  * it. Takes the caller's reference to `session`. False: the session has ended meanwhile, the place
@@ -138,6 +155,11 @@ void seat_count_locked(struct session_seat *seat, int streams);
 
 /* Look into a session that nobody has used for a while: the server may have closed it. */
 void session_refresh_locked(struct session *session, struct il_loop *loop)
+    IL_LOCKED(session->shared.mutex);
+
+/* Is the server there at all? If nothing has come for SESSION_PING_MS, ask; if it has not answered
+ * SESSION_PONG_MS after that, end the session. */
+void session_check_pulse_locked(struct session *session, struct il_loop *loop)
     IL_LOCKED(session->shared.mutex);
 
 /* Send what there is to send. Failures end the session. */

@@ -25,6 +25,7 @@ struct session_stream {
 
     struct { /* any thread, with the session's mutex held */
         struct h2_stream h2;
+        uint64_t owner_loop_id;       /* whose next step it is: home, or where it was read last */
         struct session_seat *seat;    /* that counts it; NULL: none */
         struct il_response *response; /* where head and body go; NULL: nobody wants them */
         const char *body;             /* request's, not yet sent; the call's */
@@ -330,6 +331,7 @@ static struct session_stream *stream_new(struct il_call *call, struct session *s
     h2_stream_init(&x->shared.h2);
     il_bytes_init(&x->shared.source);
     il_bytes_init(&x->shared.chunks);
+    x->shared.owner_loop_id = call->home->id;
     x->shared.response = call->response;
     x->shared.is_source = request->source != NULL;
     if (!x->shared.is_source) {
@@ -359,6 +361,7 @@ static enum il_code open_locked(struct il_call *call, struct session_stream *x,
     if (session->shared.h2.stream_count == 0 && !session->shared.is_over) {
         session_refresh_locked(session, call->home); /* nobody may have looked for a while */
     }
+    session_check_pulse_locked(session, call->home); /* those who have streams may not run */
     if (session->shared.is_over || !h2_is_open(&session->shared.h2)) {
         return il_fail(err, IL_EPEERCLOSED, "the server ended the connection");
     }
@@ -393,6 +396,7 @@ static void note_begun(struct il_call *call, const struct session *session, bool
     timing->connection_id = session->id;
     response_set_tls(call->response, session->tls_facts);
     timing->was_reused = was_reused;
+    timing->was_moved = was_reused && session_is_moved(session, call->home);
     timing->sent_ns = call->request->body_kind == H1_BODY_NONE ? timing->connected_ns : 0;
 }
 
@@ -462,6 +466,48 @@ enum il_code session_supply(struct il_call *call, size_t size, bool is_last)
         call_pull_source(call);
     }
     return code;
+}
+
+/* ---- reports ---- */
+
+static bool waits_for_owner_locked(const struct session_stream *x)
+{
+    if (x->shared.is_source && !x->shared.is_source_ended &&
+        il_bytes_size(&x->shared.source) == 0) {
+        return true;
+    }
+    return x->is_streaming && x->shared.reader == NULL && h2_stream_is_full(&x->shared.h2);
+}
+
+static void owners_add(struct session_owners *owners, uint64_t loop_id)
+{
+    unsigned known = (unsigned)il_min_u64(owners->loop_count, SESSION_OWNERS_MAX);
+
+    owners->stream_count++;
+    for (unsigned i = 0; i < known; i++) {
+        if (owners->loop_ids[i] == loop_id) {
+            return;
+        }
+    }
+    if (owners->loop_count < SESSION_OWNERS_MAX) {
+        owners->loop_ids[owners->loop_count] = loop_id;
+    }
+    owners->loop_count++;
+}
+
+void session_find_owners(struct session *session, struct session_owners *ret_owners)
+{
+    *ret_owners = (struct session_owners){ 0 };
+    session_lock(session);
+    il_list_for_each(&session->shared.h2.streams, node)
+    {
+        struct session_stream *x = stream_of(il_container_of(node, struct h2_stream, link));
+
+        if (waits_for_owner_locked(x)) {
+            owners_add(ret_owners, x->shared.owner_loop_id);
+        }
+    }
+    sys_mutex_unlock(&session->shared.mutex); /* nothing has changed that the pool must know */
 }
 
 /* ---- letting go ---- */
@@ -555,6 +601,7 @@ static enum il_code reader_sit_locked(struct session_stream *x, struct il_loop *
     if (seat == NULL) {
         return err->code;
     }
+    x->shared.owner_loop_id = loop->id;
     if (seat != x->shared.seat) {
         session_stream_stand_up(&x->shared.h2);
         x->shared.seat = seat;

@@ -633,6 +633,12 @@ void h2_consume(struct h2_stream *stream, size_t size)
     }
 }
 
+bool h2_stream_is_full(const struct h2_stream *stream)
+{
+    return stream->id != 0 &&
+           nghttp2_session_get_stream_local_window_size(stream->h2->session, stream->id) == 0;
+}
+
 void h2_abandon(struct h2_stream *stream)
 {
     struct h2 *h2 = stream->h2;

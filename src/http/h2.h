@@ -124,6 +124,9 @@ void h2_resume(struct h2_stream *stream);
 /* `size` bytes of the body have been used: the server may send as many more. */
 void h2_consume(struct h2_stream *stream, size_t size);
 
+/* Has the server sent all that it may before some of it has been used? */
+bool h2_stream_is_full(const struct h2_stream *stream);
+
 /* Give the stream up: reset it, and forget it. No event follows. One that is not open is fine. */
 void h2_abandon(struct h2_stream *stream);
 

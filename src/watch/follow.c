@@ -188,11 +188,48 @@ static uint64_t unread_ms(const struct watch_world *world, const struct client_c
                : (world->now_ns - conn->unread_since_ns) / LOOP_NS_PER_MS;
 }
 
+/* Of the loops whose streams hold all the places of a session, the most lively one. */
+static enum il_verdict judge_owners(const struct watch_world *world,
+                                    const struct client_conn_report *conn, uint64_t *ret_loop_id)
+{
+    enum il_verdict best = IL_VERDICT_HUNG;
+
+    *ret_loop_id = conn->owner_loop_ids[0];
+    for (unsigned i = 0; i < conn->owner_loop_count; i++) {
+        enum il_verdict verdict = watch_judge_loop(find_loop(world, conn->owner_loop_ids[i]));
+
+        if (verdict < best) {
+            best = verdict;
+            *ret_loop_id = conn->owner_loop_ids[i];
+        }
+    }
+    return best;
+}
+
+static enum il_verdict follow_owners(const struct watch_world *world, struct il_watch_request *view,
+                                     const struct client_conn_report *conn)
+{
+    uint64_t loop_id;
+    char who[64];
+
+    (void)judge_owners(world, conn, &loop_id);
+    (void)snprintf(who, sizeof(who), "connection %llu to %.32s:%u",
+                   (unsigned long long)conn->view.id, conn->view.host, conn->view.port);
+    view->stamp = watch_stamp_add(view->stamp, conn->view.id);
+    watch_add_link(view, "connection", who, conn->view.state, conn->view.since_ms,
+                   "each of them waits for its owner: to read a response, or to make a request's "
+                   "body");
+    return watch_follow_loop(world, view, loop_id);
+}
+
 static enum il_verdict judge_holder(const struct watch_world *world,
                                     const struct client_conn_report *conn)
 {
-    enum il_verdict verdict =
-        conn->loop_id == 0 ? IL_VERDICT_LIVE : watch_judge_loop(find_loop(world, conn->loop_id));
+    uint64_t loop_id;
+    enum il_verdict verdict = conn->is_owners ? judge_owners(world, conn, &loop_id)
+                              : conn->loop_id == 0
+                                  ? IL_VERDICT_LIVE
+                                  : watch_judge_loop(find_loop(world, conn->loop_id));
 
     if (verdict == IL_VERDICT_LIVE && !conn->gives_way &&
         unread_ms(world, conn) >= WATCH_STUCK_MS) {
@@ -290,7 +327,9 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
     }
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
                    "%u connections are in use; the most lively one is shown", count);
-    if (best->unread_since_ns != 0 && best_verdict != IL_VERDICT_HUNG) {
+    if (best->is_owners) {
+        (void)follow_owners(world, view, best);
+    } else if (best->unread_since_ns != 0 && best_verdict != IL_VERDICT_HUNG) {
         follow_unread(world, view, best);
     } else {
         (void)follow_conn(world, view, best, call->home_loop_id);
