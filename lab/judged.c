@@ -112,8 +112,16 @@ static const char *judged_method(const struct judged *judged)
 
 static void judged_cancel_other(const struct judged *judged)
 {
-    if (judged->ask.cancels != NULL && judged->code == IL_OK) {
-        il_task_cancel(judged->ask.cancels->task);
+    const struct judged *other = judged->ask.cancels;
+    struct il_task *task = NULL;
+
+    if (other != NULL && judged->code == IL_OK) {
+        stage_mutex_lock(judged->world->mutex);
+        task = other->task; /* NULL: it could not be started, and the world has failed */
+        stage_mutex_unlock(judged->world->mutex);
+    }
+    if (task != NULL) {
+        il_task_cancel(task);
         world_note(judged->world, "%s is not wanted any more: it is cancelled",
                    judged->ask.cancels->name);
     }
