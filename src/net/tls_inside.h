@@ -68,6 +68,10 @@ void tls_stream_take_session(struct tls_stream *tls, SSL_SESSION *session);
 /* "CN=example.com, O=Example" of a name, escaped; cut to fit. Returns `text`. */
 const char *tls_name_text(const X509_NAME *name, char *text, size_t size);
 
+/* The hosts that a certificate is good for: "a.example, *.b.example, 192.0.2.1"; cut to fit.
+ * Returns `text`. */
+const char *tls_certificate_names(const X509 *certificate, char *text, size_t size);
+
 /* "X509_V_ERR_CERT_HAS_EXPIRED"; "X509_V_ERR 99" for those without a name here. */
 const char *tls_verify_name(int result, char text[static 24]);
 

@@ -9,7 +9,6 @@
  *
  * Owns: an SSL, and a reference to its il_tls. Threads: whoever drives the connection.
  * Ends: close, with a close_notify unless the handshake or the stream has failed. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -156,43 +155,6 @@ static BIO_METHOD *bio_method(void)
 
 /* ---- what went wrong ---- */
 
-static void general_name_text(const GENERAL_NAME *name, char *text, size_t size)
-{
-    const unsigned char *bytes;
-    int length;
-
-    text[0] = '\0';
-    if (name->type == GEN_DNS) {
-        (void)il_escape(text, size, ASN1_STRING_get0_data(name->d.dNSName),
-                        (size_t)ASN1_STRING_length(name->d.dNSName));
-    } else if (name->type == GEN_IPADD) {
-        bytes = ASN1_STRING_get0_data(name->d.iPAddress);
-        length = ASN1_STRING_length(name->d.iPAddress);
-        if (length == 4 || length == 16) {
-            (void)inet_ntop(length == 4 ? AF_INET : AF_INET6, bytes, text, (socklen_t)size);
-        }
-    }
-}
-
-/* What the certificate is good for, for a message: "a.example, *.b.example, 192.0.2.1". */
-static void certificate_names(X509 *certificate, char *text, size_t size)
-{
-    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-    size_t used = 0;
-
-    (void)snprintf(text, size, "no host: there is no subject alternative name");
-    for (int i = 0; i < sk_GENERAL_NAME_num(names) && used + 4 < size; i++) {
-        char one[TLS_NAME_SIZE];
-
-        general_name_text(sk_GENERAL_NAME_value(names, i), one, sizeof(one));
-        if (one[0] != '\0') {
-            used += (size_t)snprintf(text + used, size - used, "%s%s", used > 0 ? ", " : "", one);
-        }
-    }
-    GENERAL_NAMES_free(names);
-    ERR_clear_error();
-}
-
 static bool is_host_mismatch(int result)
 {
     return result == X509_V_ERR_HOSTNAME_MISMATCH || result == X509_V_ERR_IP_ADDRESS_MISMATCH;
@@ -207,7 +169,7 @@ static void note_names(struct tls_stream *tls, X509 *certificate)
     if (certificate != NULL && is_host_mismatch(tls->bad.result)) {
         char names[TLS_NAME_SIZE];
 
-        certificate_names(certificate, names, sizeof(names));
+        (void)tls_certificate_names(certificate, names, sizeof(names));
         (void)snprintf(tls->bad.why, sizeof(tls->bad.why), "it is for %s", names);
     } else {
         (void)tls_verify_text(tls->bad.result, certificate, tls->bad.why, sizeof(tls->bad.why));

@@ -1,4 +1,5 @@
 /* tls_words.c: OpenSSL's names, errors and keys, as people and pins want them. No state. */
+#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -23,6 +24,43 @@ const char *tls_name_text(const X509_NAME *name, char *text, size_t size)
         (void)il_escape(text, size, data, (size_t)length);
     }
     BIO_free(bio);
+    ERR_clear_error();
+    return text;
+}
+
+static void general_name_text(const GENERAL_NAME *name, char *text, size_t size)
+{
+    const unsigned char *bytes;
+    int length;
+
+    text[0] = '\0';
+    if (name->type == GEN_DNS) {
+        (void)il_escape(text, size, ASN1_STRING_get0_data(name->d.dNSName),
+                        (size_t)ASN1_STRING_length(name->d.dNSName));
+    } else if (name->type == GEN_IPADD) {
+        bytes = ASN1_STRING_get0_data(name->d.iPAddress);
+        length = ASN1_STRING_length(name->d.iPAddress);
+        if (length == 4 || length == 16) {
+            (void)inet_ntop(length == 4 ? AF_INET : AF_INET6, bytes, text, (socklen_t)size);
+        }
+    }
+}
+
+const char *tls_certificate_names(const X509 *certificate, char *text, size_t size)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    size_t used = 0;
+
+    (void)snprintf(text, size, "no host: there is no subject alternative name");
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && used + 4 < size; i++) {
+        char one[TLS_NAME_SIZE];
+
+        general_name_text(sk_GENERAL_NAME_value(names, i), one, sizeof(one));
+        if (one[0] != '\0') {
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used > 0 ? ", " : "", one);
+        }
+    }
+    GENERAL_NAMES_free(names);
     ERR_clear_error();
     return text;
 }
