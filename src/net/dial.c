@@ -2,7 +2,8 @@
  *
  * Addresses are tried one after the other, the families taking turns, IPv6 first. The next attempt
  * starts when the one before fails, or after DIAL_ATTEMPT_DELAY_NS without waiting for it to. The
- * first socket that is connected wins; the others are closed.
+ * first socket that is connected wins; the others are closed. A family that was silent while the
+ * other one was connected comes second next time, for as long as the name's answer is remembered.
  *
  *   STARTING ---> RESOLVING ---> CONNECTING ---> DONE
  *       |             |                           ^
@@ -144,7 +145,33 @@ static void dial_free_unless_busy(struct dial_state *state)
     }
 }
 
+/* The name as the resolver takes it, in `name`, of DIAL_NAME_SIZE bytes, or as it was given. */
+static const char *dial_name(const struct dial_state *state, char *name)
+{
+    if (!state->is_absolute || strlen(state->host) + 2 > DIAL_NAME_SIZE) {
+        return state->host;
+    }
+    (void)snprintf(name, DIAL_NAME_SIZE, "%s.", state->host);
+    return name;
+}
+
 /* ---- one attempt ---- */
+
+/* Which family was faster is known only if the other one was still being tried. */
+static void remember_family(const struct dial_state *state, const struct attempt *winner)
+{
+    int family = net_address_family(&winner->address);
+    char name[DIAL_NAME_SIZE];
+
+    for (size_t i = 0; i < state->attempt_count; i++) {
+        const struct attempt *attempt = attempt_seen(state, i);
+
+        if (attempt->fd >= 0 && net_address_family(&attempt->address) != family) {
+            resolve_set_first(state->resolve.cache, dial_name(state, name), family == AF_INET);
+            return;
+        }
+    }
+}
 
 /* A socket whose target is on this machine, and that is given the target's port for its own,
  * connects to itself if nobody listens there. */
@@ -176,6 +203,7 @@ static void attempt_connected(struct attempt *attempt)
         watch_close(attempt->watch);
         attempt->watch = NULL;
     }
+    remember_family(state, attempt);
     state->fd = attempt->fd;
     attempt->fd = -1;
     state->open_count--;
@@ -344,6 +372,9 @@ static void dial_on_answer(struct resolve *resolve, const struct resolve_answer 
     struct dial_state *state = il_container_of(resolve, struct dial_state, resolve);
 
     state->is_answer_last = answer->is_last;
+    if (state->step == DIAL_RESOLVING && answer->is_v4_first) {
+        state->supply_next = SUPPLY_V4;
+    }
     if (!add_addresses(state, answer->addresses, answer->count)) {
         (void)fail_no_room(state->host, &state->err);
         dial_finish(state);
@@ -466,16 +497,6 @@ static void dial_say_phase(struct dial_state *state, enum il_phase phase)
     if (state->dial->on_phase != NULL) {
         state->dial->on_phase(state->dial, phase);
     }
-}
-
-/* The name as the resolver takes it, in `name`, of DIAL_NAME_SIZE bytes, or as it was given. */
-static const char *dial_name(const struct dial_state *state, char *name)
-{
-    if (!state->is_absolute || strlen(state->host) + 2 > DIAL_NAME_SIZE) {
-        return state->host;
-    }
-    (void)snprintf(name, DIAL_NAME_SIZE, "%s.", state->host);
-    return name;
 }
 
 static void dial_forget(const struct dial_state *state)

@@ -128,6 +128,7 @@ struct fixture {
 static const struct server_rule RULES[] = {
     { .name = "here.test", .addresses = { NULL, "127.0.0.1" }, .ttl_s = 30 },
     { .name = "both.test", .addresses = { "::1", "127.0.0.1" } },
+    { .name = "kept.test", .addresses = { "::1", "127.0.0.1" }, .ttl_s = 30 },
     { .name = "three.test", .addresses = { NULL, "127.0.0.3 127.0.0.2 127.0.0.1" } },
     { .name = "mixed.test", .addresses = { "::1", "127.0.0.2 127.0.0.3 127.0.0.1" } },
     { .name = "held.test",
@@ -355,6 +356,33 @@ TEST(address_that_is_silent_holds_up_the_next_for_a_quarter_of_a_second)
     CHECK(sys_now_ns() - began_ns < 510 * (uint64_t)LOOP_NS_PER_MS);
     black_hole_close(&six);
     black_hole_close(&two);
+    fixture_close(&fixture);
+}
+
+TEST(family_that_was_silent_comes_second_next_time)
+{
+    struct fixture fixture;
+    struct black_hole six, four;
+    struct caller first, second;
+    char expected[80];
+
+    fixture_open(&fixture);
+    black_hole_open(&six, "::1", fixture.port);
+    caller_run(&first, fixture.loop, "kept.test", fixture.port);
+    CHECK_STR(caller_peer(&first), "127.0.0.1"); /* after a quarter of a second */
+    close(fixture.listener);
+    black_hole_open(&four, "127.0.0.1", fixture.port);
+    caller_start(&second, fixture.loop, "kept.test", fixture.port);
+    while (second.phase_count < 2) {
+        CHECK_EQ(loop_turn(fixture.loop, SYS_FOREVER), LOOP_HELD);
+    }
+    (void)snprintf(expected, sizeof(expected), "connecting to 127.0.0.1:%u (1 of 2 addresses)",
+                   fixture.port);
+    check_describes(&second, expected);
+    dial_cancel(&second.dial);
+    black_hole_close(&four);
+    black_hole_close(&six);
+    fixture.listener = socket_bind_for_test(SOCK_STREAM, "127.0.0.1", 0);
     fixture_close(&fixture);
 }
 

@@ -72,6 +72,18 @@ void resolve_cache_drop(struct resolve_cache *cache, const char *name)
     il_free(dropped);
 }
 
+void resolve_cache_set_first(struct resolve_cache *cache, const char *name, bool is_v4_first)
+{
+    struct entry *entry;
+
+    sys_mutex_lock(&cache->mutex);
+    entry = entry_find_locked(cache, name);
+    if (entry != NULL) {
+        entry->known.is_v4_first = is_v4_first;
+    }
+    sys_mutex_unlock(&cache->mutex);
+}
+
 void resolve_cache_put(struct resolve_cache *cache, const char *name, uint64_t now_ns,
                        uint64_t ttl_ms, const struct resolve_cached *known)
 {
