@@ -27,6 +27,7 @@ static const struct cause *const causes[] = {
     &cause_h2_dropped,
     &cause_h2_busy,
     &cause_h2_connecting,
+    &cause_window_leak,
     &cause_seed,
 };
 
@@ -51,6 +52,11 @@ static const struct solution *const solutions[COLUMN_COUNT] = {
 #define SHARES_NOTHING                                                                             \
     {                                                                                              \
         LAB_OK, "B has a client and connections of its own; A's are nothing to it"                 \
+    }
+
+#define READS_FOR_A                                                                                \
+    {                                                                                              \
+        LAB_OK, "The runtime that does the I/O for everybody reads A's bodies to their end"        \
     }
 
 /* Why one worker of several is enough to stop requests, and why not. */
@@ -335,6 +341,17 @@ static const struct expectation expectations[LAB_COUNT(causes)][COLUMN_COUNT] = 
       [CHANNEL] = { LAB_OK, "The owner opens the connection, and goes on running" },
       [INTERLOOP] = { LAB_OK, "Who waits opens a connection itself: B's loop does not wait for "
                               "what A's has begun" } },
+    { /* window-leak */
+      [SHARED] = { LAB_HUNG, "The connection's window is given back when bodies are read, and A "
+                             "does not read: the server may send nothing to B, whose own loop "
+                             "drives the session" },
+      [SINGLE] = READS_FOR_A,
+      [PER_RUNTIME] = SHARES_NOTHING,
+      [FACTORY] = SHARES_NOTHING,
+      [PROXY] = READS_FOR_A,
+      [CHANNEL] = READS_FOR_A,
+      [INTERLOOP] = { LAB_OK, "The connection's window is given back as soon as bytes arrive: a "
+                              "body that nobody reads holds up its own stream and no other" } },
     { /* seed */
       [SHARED] = { LAB_OK, "Each of the three drops its runtime only when its own requests are "
                            "answered, and what is idle then is closed; so nothing is left to wait "

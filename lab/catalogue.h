@@ -28,6 +28,7 @@ extern const struct cause cause_h2_parked;
 extern const struct cause cause_h2_dropped;
 extern const struct cause cause_h2_busy;
 extern const struct cause cause_h2_connecting;
+extern const struct cause cause_window_leak;
 extern const struct cause cause_seed;
 
 /* Not in the matrix: they show nothing in particular, and are there to find things (explore.h). */

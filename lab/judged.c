@@ -79,6 +79,17 @@ static void judged_take_whole(struct judged *judged, struct il_response *respons
     }
 }
 
+static void judged_take_whole_pattern(struct judged *judged, struct il_response *response)
+{
+    size_t size;
+    const char *body = il_response_body(response, &size);
+
+    judged->is_right = judged->status == 200 && size == judged->ask.bytes &&
+                       stage_pattern_matches(body, size, judged->index, 0);
+    (void)snprintf(judged->answer, sizeof(judged->answer), "%d, %zu of the %llu bytes",
+                   judged->status, size, (unsigned long long)judged->ask.bytes);
+}
+
 static void judged_take_streamed(struct judged *judged, struct il_response *response)
 {
     uint64_t offset = 0;
@@ -134,22 +145,25 @@ static void judged_send(struct judged *judged)
     struct il_request *request = NULL;
     struct il_response_timing timing;
     char url[WORLD_TARGET_SIZE + 32];
+    bool is_streaming = judged->ask.bytes > 0 && !judged->ask.is_whole;
 
     (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", world_scheme(world),
                    stage_server_port(world->server), judged->target);
     judged->code = il_request_new(judged_method(judged), url, &request, &judged->error);
     if (judged->code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms);
-        judged->code = world_send(world, judged->actor, request, judged->path,
-                                  judged->ask.bytes > 0, &response, &judged->error);
+        judged->code = world_send(world, judged->actor, request, judged->path, is_streaming,
+                                  &response, &judged->error);
         judged_cancel_other(judged); /* at once: before any other task of this loop runs */
     }
     if (judged->code == IL_OK) {
         il_response_timing(response, &timing);
         judged->connection_id = timing.connection_id;
         judged->status = il_response_status(response);
-        if (judged->ask.bytes > 0) {
+        if (is_streaming) {
             judged_take_streamed(judged, response);
+        } else if (judged->ask.bytes > 0) {
+            judged_take_whole_pattern(judged, response);
         } else {
             judged_take_whole(judged, response);
         }

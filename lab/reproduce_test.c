@@ -165,6 +165,30 @@ TEST_WITH_TIMEOUT(bodies_that_nobody_reads_starve_others_until_they_are_read, 60
     matrix_deinit(&matrix);
 }
 
+TEST_WITH_TIMEOUT(shared_http2_session_hangs_all_its_streams_with_proof, 120)
+{
+    static const char *const causes[] = { "h2-parked", "h2-connecting", "window-leak", NULL };
+    static const struct {
+        const char *what, *state, *note;
+    } proofs[] = { { "socket", "never written", "3 hung" },
+                   { "opening", "connect", "1 ok, then 10 hung" },
+                   { "window", "used up", "1 hung, then 1 ok" } };
+    struct matrix matrix;
+
+    play_matrix(causes, "shared", 1, &matrix);
+    CHECK_EQ(matrix.cell_count, LAB_COUNT(proofs));
+    for (size_t i = 0; i < LAB_COUNT(proofs); i++) {
+        const struct result *run = &matrix.cells[i].runs[0];
+
+        CHECK_EQ(run->verdict, LAB_HUNG);
+        CHECK(has_link(run, proofs[i].what, proofs[i].state));
+        CHECK(has_link(run, "loop", "not driven"));
+        CHECK_STR(run->note, proofs[i].note);
+    }
+    CHECK_EQ(matrix_status(&matrix), 0);
+    matrix_deinit(&matrix);
+}
+
 TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
 {
     static const char *const causes[] = { "parked",
@@ -185,6 +209,11 @@ TEST_WITH_TIMEOUT(every_cell_comes_out_as_the_catalogue_says, 180)
                                           "slot-leak",
                                           "lost-waiter",
                                           "leader-cancelled",
+                                          "h2-parked",
+                                          "h2-dropped",
+                                          "h2-busy",
+                                          "h2-connecting",
+                                          "window-leak",
                                           NULL };
     struct matrix matrix;
 

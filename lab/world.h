@@ -158,6 +158,7 @@ struct ask {
     const char *query; /* added to the path: "hold=x"; NULL: nothing */
     bool is_post;      /* not to be sent twice, as a GET may be */
     uint64_t bytes;    /* so many of the pattern, streamed; 0: a token, whole */
+    bool is_whole;     /* `bytes` not streamed, but brought whole */
     uint64_t middle;   /* when that many have been read, `on_middle` is set */
     uint32_t due_ms;   /* how long the server itself takes over it */
     struct stage_event *on_middle;

@@ -64,7 +64,7 @@ static inline size_t pair_on_wanted(struct h2_stream *stream, char *buffer, size
 }
 
 static const struct h2_events pair_events = { pair_on_head, pair_on_body, pair_on_end,
-                                              pair_on_wanted };
+                                              pair_on_wanted, false };
 
 struct pair {
     struct h2 h2;

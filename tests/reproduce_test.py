@@ -17,7 +17,7 @@ CAUSES = ["parked", "parked-between", "dropped-idle", "dropped-in-flight", "busy
           "busy-sibling", "busy-sibling+hand-over", "all-workers-busy", "all-workers-busy+hand-over",
           "handed-over", "leftovers", "dropped-mid-body", "stale", "unread-bodies",
           "slot-leak", "lost-waiter", "leader-cancelled", "h2-parked", "h2-dropped",
-          "h2-busy", "h2-connecting", "seed"]
+          "h2-busy", "h2-connecting", "window-leak", "seed"]
 SOLUTIONS = ["shared", "single-runtime", "per-runtime", "factory", "proxy", "channel", "interloop"]
 CHECKS = []
 

@@ -105,6 +105,8 @@ struct client_conn_report {
     bool is_exchanging;
     bool gives_way;           /* soon, if nobody reads what it brings */
     uint64_t unread_since_ns; /* it brings a body that nobody reads; 0: somebody does, or none */
+    bool is_window_used_up;   /* HTTP/2, bound: the server may send no body to anybody, */
+    uint64_t hoarder_loop_id; /* until somebody there reads what has come */
     const void *client;       /* for comparing only */
 };
 

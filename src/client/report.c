@@ -147,6 +147,8 @@ static void report_session(struct il_client *client, struct session *session, ui
     copy->is_idle = session->pooled.slot_count == 0;
     copy->is_exchanging = !atomic_load(&session->is_unsent);
     copy->loop_id = copy->is_bound ? session->driver->id : 0;
+    copy->is_window_used_up = copy->is_bound && atomic_load(&session->window_left) == 0;
+    copy->hoarder_loop_id = atomic_load(&session->hoarder_loop_id);
     copy->since_ns = session->opened_ns;
     report_owners(session, copy);
     (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u streams",

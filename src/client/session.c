@@ -293,6 +293,10 @@ void session_unlock(struct session *session)
               news.is_open != session->shared.told.is_open ||
               news.is_gone != session->shared.told.is_gone;
     session->shared.freed_slots = 0;
+    if (session->driver != NULL) {
+        atomic_store_explicit(&session->window_left, h2_window_left(&session->shared.h2),
+                              memory_order_relaxed);
+    }
     if (is_news) {
         news.number = session->shared.told.number + 1;
         session->shared.told = news;
@@ -572,7 +576,10 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
     if (session == NULL) {
         return il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);
     }
-    code = h2_init(&session->shared.h2, &session_stream_events, &client->parser_limits, err);
+    code = h2_init(&session->shared.h2,
+                   client->driver == IL_DRIVER_BOUND ? &session_stream_events_bound
+                                                     : &session_stream_events,
+                   &client->parser_limits, err);
     if (code == IL_OK && !stream_is_plain(stream) &&
         (session->tls_facts = tls_facts_new(stream)) == NULL) {
         code = il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);
@@ -586,6 +593,7 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
     session->client = client_memory_ref(client);
     session->pooled.origin = origin;
     atomic_init(&session->fd, stream->fd);
+    atomic_init(&session->window_left, UINT32_MAX);
     session->shared.stream = *stream;
     session->pooled.slot_max = session->shared.h2.stream_count_max;
     atomic_init(&session->drove_loop_id, loop->id);

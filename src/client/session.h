@@ -29,7 +29,8 @@
  * after it, in session_unlock.
  *
  * With the bound driver a session behaves as hyper's do: one loop, the one that opened it, has the
- * only seat, and alone receives and sends. */
+ * only seat, and alone receives and sends; and bodies that nobody has read take from the
+ * connection's window, which is everybody's. */
 #ifndef IL_CLIENT_SESSION_H
 #define IL_CLIENT_SESSION_H
 
@@ -51,9 +52,11 @@ struct session {
     struct il_loop *driver;      /* bound driver: a reference; else NULL */
     struct tls_facts *tls_facts; /* NULL without TLS */
     uint64_t opened_ns;
-    _Atomic int fd;                 /* for reports; -1 once it is closed */
-    _Atomic bool is_unsent;         /* for reports: bytes wait that only the driver may send */
-    _Atomic uint64_t drove_loop_id; /* for reports: who drove it last */
+    _Atomic int fd;                   /* for reports; -1 once it is closed */
+    _Atomic bool is_unsent;           /* for reports: bytes wait that only the driver may send */
+    _Atomic uint64_t drove_loop_id;   /* for reports: who drove it last */
+    _Atomic uint32_t window_left;     /* bound driver, for reports: see h2_window_left */
+    _Atomic uint64_t hoarder_loop_id; /* likewise: for whom a body came last that is to be read */
     _Atomic uint32_t ref_count;
     struct loop_guest guest; /* bound driver: on that loop */
     struct job flush_job;    /* bound driver: others want it to send */
@@ -167,6 +170,7 @@ void session_flush_locked(struct session *session) IL_LOCKED(session->shared.mut
 
 /* Events of a stream; in session_stream.c. All under the session's mutex. */
 extern const struct h2_events session_stream_events;
+extern const struct h2_events session_stream_events_bound; /* with holds_window, as in hyper */
 
 /* The session has ended: the stream's seat is gone. */
 void session_stream_stand_up(struct h2_stream *stream);

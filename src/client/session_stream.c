@@ -125,6 +125,9 @@ static bool on_body(struct h2_stream *h2, const char *bytes, size_t size)
         code = il_bytes_append(&x->shared.chunks, bytes, size);
         if (code != IL_OK) {
             il_fail(&h2->error, code, "no memory for a part of the response");
+            h2_consume(h2, size);
+        } else if (x->session->driver != NULL) {
+            atomic_store_explicit(&x->session->hoarder_loop_id, x->home->id, memory_order_relaxed);
         }
     } else {
         code = response_append(x->shared.response, bytes, size, &h2->error);
@@ -175,7 +178,8 @@ static size_t on_wanted(struct h2_stream *h2, char *buffer, size_t size, bool *r
     return part;
 }
 
-const struct h2_events session_stream_events = { on_head, on_body, on_end, on_wanted };
+const struct h2_events session_stream_events = { on_head, on_body, on_end, on_wanted, false };
+const struct h2_events session_stream_events_bound = { on_head, on_body, on_end, on_wanted, true };
 
 void session_stream_stand_up(struct h2_stream *h2)
 {
@@ -519,6 +523,11 @@ static void stream_drop(struct session_stream *x)
     x->shared.response = NULL;
     x->shared.body = NULL;
     x->shared.body_size = 0;
+    if (il_bytes_size(&x->shared.chunks) > 0) { /* what is not read will not be */
+        h2_consume(&x->shared.h2, il_bytes_size(&x->shared.chunks));
+        il_bytes_deinit(&x->shared.chunks);
+        session_flush_locked(x->session);
+    }
     if (x->shared.h2.id != 0) {
         h2_abandon(&x->shared.h2);
         session_stream_stand_up(&x->shared.h2);

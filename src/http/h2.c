@@ -300,8 +300,12 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
     struct h2_stream *stream = stream_of(arg, id);
 
-    (void)nghttp2_session_consume_connection(session, size);
-    if (stream == NULL || stream->has_failed) {
+    bool is_wanted = stream != NULL && !stream->has_failed;
+
+    if (!is_wanted || !stream->h2->events->holds_window) {
+        (void)nghttp2_session_consume_connection(session, size);
+    }
+    if (!is_wanted) {
         return 0;
     }
     note_progress(arg);
@@ -464,17 +468,20 @@ static void set_options(nghttp2_option *options)
  * memory for it.) */
 static int send_settings(struct h2 *h2)
 {
+    bool holds_window = h2->events->holds_window;
     const nghttp2_settings_entry entries[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+          holds_window ? H2_HELD_STREAM_WINDOW : H2_STREAM_WINDOW },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->limits.head_size_max },
     };
     int result =
         nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, il_array_count(entries));
 
     return result != 0 ? result
-                       : nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
-                                                               H2_CONNECTION_WINDOW);
+                       : nghttp2_session_set_local_window_size(
+                             h2->session, NGHTTP2_FLAG_NONE, 0,
+                             holds_window ? H2_HELD_CONNECTION_WINDOW : H2_CONNECTION_WINDOW);
 }
 
 static int session_new(struct h2 *h2)
@@ -628,6 +635,9 @@ void h2_resume(struct h2_stream *stream)
 
 void h2_consume(struct h2_stream *stream, size_t size)
 {
+    if (stream->h2->events->holds_window) {
+        (void)nghttp2_session_consume_connection(stream->h2->session, size);
+    }
     if (stream->id != 0) {
         (void)nghttp2_session_consume_stream(stream->h2->session, stream->id, size);
     }
@@ -637,6 +647,13 @@ bool h2_stream_is_full(const struct h2_stream *stream)
 {
     return stream->id != 0 &&
            nghttp2_session_get_stream_local_window_size(stream->h2->session, stream->id) == 0;
+}
+
+uint32_t h2_window_left(const struct h2 *h2)
+{
+    int32_t left = nghttp2_session_get_local_window_size(h2->session);
+
+    return left > 0 ? (uint32_t)left : 0;
 }
 
 void h2_abandon(struct h2_stream *stream)

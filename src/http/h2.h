@@ -10,7 +10,8 @@
  *
  * Windows: the connection's is given back as soon as bytes arrive, so that a body which nobody
  * reads holds up its own stream and no other; the stream's is given back with h2_consume, by
- * whoever has used the bytes. So a stream never holds more than H2_STREAM_WINDOW unread bytes.
+ * whoever has used the bytes. So a stream never holds more than H2_STREAM_WINDOW unread bytes. Who
+ * wants both to be given back with h2_consume, as hyper does, sets holds_window in its h2_events.
  *
  * From an event no function of this header may be called but h2_consume. Thread: one at a time. */
 #ifndef IL_HTTP_H2_H
@@ -22,16 +23,18 @@
 #include "http/h1_request.h"
 #include "http/h1_response.h"
 
-#define H2_STREAM_WINDOW     (1024 * 1024)      /* bytes of a body that may wait for its reader */
-#define H2_CONNECTION_WINDOW (16 * 1024 * 1024) /* bytes in flight on all streams */
-#define H2_STREAM_COUNT_MAX  100 /* until the server has said how many it allows, RFC 9113 6.5.2 */
-#define H2_IDLE_FRAMES_MAX   10000             /* frames in a row that brought no stream forward */
-#define H2_IDLE_BYTES_MAX    (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
-#define H2_ACKS_QUEUED_MAX   1000
-#define H2_SETTINGS_MAX      32   /* entries in one frame */
-#define H2_CONTINUATIONS_MAX 32   /* frames that one header section may be cut into */
-#define H2_RESETS_BURST      1000 /* streams that the server may reset at once, and then ... */
-#define H2_RESETS_PER_S      33   /* ... in each second */
+#define H2_STREAM_WINDOW          (1024 * 1024) /* bytes of a body that may wait for its reader */
+#define H2_CONNECTION_WINDOW      (16 * 1024 * 1024) /* bytes in flight on all streams */
+#define H2_HELD_STREAM_WINDOW     (2 * 1024 * 1024)  /* with holds_window; both are hyper's */
+#define H2_HELD_CONNECTION_WINDOW (5 * 1024 * 1024)
+#define H2_STREAM_COUNT_MAX       100 /* until the server has said how many it allows, RFC 9113 6.5.2 */
+#define H2_IDLE_FRAMES_MAX        10000 /* frames in a row that brought no stream forward */
+#define H2_IDLE_BYTES_MAX         (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
+#define H2_ACKS_QUEUED_MAX        1000
+#define H2_SETTINGS_MAX           32   /* entries in one frame */
+#define H2_CONTINUATIONS_MAX      32   /* frames that one header section may be cut into */
+#define H2_RESETS_BURST           1000 /* streams that the server may reset at once, and then ... */
+#define H2_RESETS_PER_S           33   /* ... in each second */
 
 struct h2;
 struct h2_stream;
@@ -58,6 +61,8 @@ struct h2_events {
     /* The next bytes of the request's body into `buffer`; `ret_is_last` with the last ones. 0 and
      * not the last: there are none yet, h2_resume will tell. */
     size_t (*on_wanted)(struct h2_stream *stream, char *buffer, size_t size, bool *ret_is_last);
+
+    bool holds_window; /* a body that nobody has read takes from the connection's window, too */
 };
 
 /* One exchange; in the memory of whoever opens it, and not moved while it is open. */
@@ -121,11 +126,15 @@ IL_MUST_USE enum il_code h2_open_stream(struct h2 *h2, struct h2_stream *stream,
 /* There are bytes of the request's body again. */
 void h2_resume(struct h2_stream *stream);
 
-/* `size` bytes of the body have been used: the server may send as many more. */
+/* `size` bytes of the body have been used: the server may send as many more. With holds_window
+ * also when the stream is not open any more. */
 void h2_consume(struct h2_stream *stream, size_t size);
 
 /* Has the server sent all that it may before some of it has been used? */
 bool h2_stream_is_full(const struct h2_stream *stream);
+
+/* How many bytes of bodies the server may send before it must be allowed more. */
+uint32_t h2_window_left(const struct h2 *h2);
 
 /* Give the stream up: reset it, and forget it. No event follows. One that is not open is fine. */
 void h2_abandon(struct h2_stream *stream);

@@ -146,6 +146,24 @@ static void describe_socket(struct il_watch_request *view, const struct client_c
     }
 }
 
+/* Does the request wait for its body, and the server for others to read theirs? */
+static bool is_window_missing(const struct watch_world *world, const struct il_watch_request *view,
+                              const struct client_conn_report *conn)
+{
+    return conn->is_window_used_up && view->phase == IL_PHASE_READ &&
+           conn->view.bytes_unread == 0 &&
+           watch_judge_loop(find_loop(world, conn->loop_id)) == IL_VERDICT_LIVE;
+}
+
+static enum il_verdict follow_window(const struct watch_world *world, struct il_watch_request *view,
+                                     const struct client_conn_report *conn)
+{
+    watch_add_link(view, "window", "the connection's window", "used up", 0,
+                   "the server may send no more until bodies are read that have come for others, "
+                   "the last of them for tasks of this loop");
+    return watch_follow_loop(world, view, conn->hoarder_loop_id);
+}
+
 /* `home_loop_id`: of the request, which drives a connection that is shared. */
 static enum il_verdict follow_conn(const struct watch_world *world, struct il_watch_request *view,
                                    const struct client_conn_report *conn, uint64_t home_loop_id)
@@ -168,6 +186,9 @@ static enum il_verdict follow_conn(const struct watch_world *world, struct il_wa
                            ? "it belongs to loop '%s', which opened it; nobody else may drive it"
                            : "it is driven by loop '%s', which waits for it",
                        conn->view.driver);
+    }
+    if (is_window_missing(world, view, conn)) {
+        return follow_window(world, view, conn);
     }
     describe_socket(view, conn);
     verdict = watch_follow_loop(world, view, conn->is_shared ? home_loop_id : conn->loop_id);

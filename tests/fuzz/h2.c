@@ -87,7 +87,7 @@ static size_t on_wanted(struct h2_stream *stream, char *buffer, size_t size, boo
     return 1;
 }
 
-static const struct h2_events events = { on_head, on_body, on_end, on_wanted };
+static const struct h2_events events = { on_head, on_body, on_end, on_wanted, false };
 
 /* ---- one run ---- */
 
