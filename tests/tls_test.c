@@ -491,6 +491,25 @@ static void flip_certificate_other(struct il_tls_options *o)
     o->key_pem = flip_certificate_2.key_pem;
     o->key_pem_size = strlen(flip_certificate_2.key_pem);
 }
+/* The same certificate and the same key, but for a line that means nothing: each counts by itself.
+ */
+static void flip_certificate_alone(struct il_tls_options *o)
+{
+    static char longer[8192];
+
+    flip_certificate_1(o);
+    o->certificate_pem_size =
+        (size_t)snprintf(longer, sizeof(longer), "%s\n", flip_certificate.pem);
+    o->certificate_pem = longer;
+}
+static void flip_key_alone(struct il_tls_options *o)
+{
+    static char longer[8192];
+
+    flip_certificate_1(o);
+    o->key_pem_size = (size_t)snprintf(longer, sizeof(longer), "%s\n", flip_certificate.key_pem);
+    o->key_pem = longer;
+}
 static void flip_key_password(struct il_tls_options *o)
 {
     flip_certificate_1(o);
@@ -526,12 +545,18 @@ static const struct flip flips[] = {
     { "pins", flip_pins },
     { "certificate and key", flip_certificate_1 },
     { "another certificate and key", flip_certificate_other },
+    { "certificate", flip_certificate_alone },
+    { "key", flip_key_alone },
     { "key_password", flip_key_password },
     { "version_min", flip_version_min },
     { "version_max", flip_version_max },
     { "no_resumption", flip_no_resumption },
     { "key_log_file", flip_key_log },
 };
+
+/* A new setting wants a line above, and one in tls_settings.c that makes it part of the identity.
+ */
+_Static_assert(sizeof(struct il_tls_options) == 136, "every field of il_tls_options is flipped");
 
 TEST(each_setting_alone_makes_another_identity)
 {
@@ -587,7 +612,9 @@ static uint64_t connection_of(const char *scheme, const char *host, unsigned por
     return timing.connection_id;
 }
 
-/* Each row differs from the first in one field of struct pool_identity. */
+/* Each row differs from the first in one field of struct pool_identity; is_absolute: below. */
+_Static_assert(sizeof(struct pool_identity) == 40, "every field of pool_identity is flipped");
+
 TEST(each_field_of_the_identity_alone_demands_another_connection)
 {
     const struct lab_certificate_options names = NAMES("DNS:a.example,DNS:b.example,IP:127.0.0.1");
