@@ -206,6 +206,27 @@ TEST(a_server_that_stands_still_ends_in_a_time_limit)
     stop();
 }
 
+TEST(a_server_that_opens_no_window_for_a_body_ends_in_a_time_limit)
+{
+    char *body = calloc(1, 1000000);
+    struct il_request *request;
+    struct il_response *response;
+
+    start(100);
+    server->does_not_read = true;
+    CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
+    CHECK_OK(il_request_set_body(request, body, 1000000, &err));
+    CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_WRITE, 50));
+    CHECK_EQ(il_send(client, request, &response, &err), IL_ETIMEDOUT);
+    CHECK_EQ(err.phase, IL_PHASE_WRITE);
+    CHECK_CONTAINS(err.message, "the server to take the request");
+    check_get("/hello", 5); /* the session is none the worse for it */
+    CHECK_EQ(stats_now().connections_total, 1);
+    il_request_free(request);
+    free(body);
+    stop();
+}
+
 TEST(a_reset_response_is_an_error_and_the_session_serves_on)
 {
     struct il_response *response;

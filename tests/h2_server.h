@@ -33,6 +33,7 @@ struct h2_server {
     int listen_fd, wake[2];
     uint16_t port;
     uint32_t max_streams;
+    bool does_not_read; /* set before the first connection: no windows for the bodies of requests */
     pthread_t thread;
     pthread_mutex_t mutex;
     unsigned wishes;
@@ -106,6 +107,7 @@ static inline void h2_server_accept(struct h2_server *server)
             server->conns[i] = (struct h2_server_conn){ .fd = fd };
             server->conns[i].peer = malloc(sizeof(struct h2_peer));
             h2_peer_init(server->conns[i].peer, server->max_streams);
+            server->conns[i].peer->does_not_read = server->does_not_read;
             server->accepted++;
             return;
         }
