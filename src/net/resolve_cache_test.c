@@ -142,3 +142,58 @@ TEST(cache_keeps_so_many_names_and_those_used_last)
     resolve_cache_free(small);
     check_nothing_is_left_since(&before);
 }
+
+#define CACHE_THREADS 4
+
+static struct resolve_cache *crowded;
+
+/* Each sees whole entries only: of any name both families are of the same kind. */
+static void use_crowded_cache(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg;
+
+    for (unsigned i = 0; i < 4000; i++) {
+        struct resolve_cached known = { 0 };
+        char name[32];
+
+        seed = seed * 1103515245u + 12345u;
+        (void)snprintf(name, sizeof(name), "n%u.test",
+                       (seed >> 16) % (RESOLVE_CACHE_NAMES_MAX + 8));
+        switch ((seed >> 8) % 8) {
+        case 0:
+            resolve_cache_drop(crowded, name);
+            break;
+        case 1:
+            resolve_cache_set_first(crowded, name, i % 2);
+            break;
+        case 2:
+        case 3:
+            known.found[DNS_AAAA].count = known.found[DNS_A].count = 1 + i % RESOLVE_FAMILY_MAX;
+            resolve_cache_put(crowded, name, i, 1 + i % 3, &known);
+            break;
+        default:
+            if (resolve_cache_get(crowded, name, i, &known)) {
+                CHECK(known.found[DNS_AAAA].count > 0);
+                CHECK_EQ(known.found[DNS_AAAA].count, known.found[DNS_A].count);
+            }
+            break;
+        }
+    }
+}
+
+TEST(cache_serves_several_threads_at_the_same_time)
+{
+    struct leftovers before = leftovers_now();
+    struct sys_thread *threads[CACHE_THREADS];
+
+    crowded = resolve_cache_new();
+    for (uintptr_t i = 0; i < CACHE_THREADS; i++) {
+        CHECK_EQ(sys_thread_start(&threads[i], "cache", use_crowded_cache, (void *)(i + 1)), 0);
+    }
+    for (size_t i = 0; i < CACHE_THREADS; i++) {
+        sys_thread_join(threads[i]);
+    }
+    CHECK(crowded->count <= RESOLVE_CACHE_NAMES_MAX);
+    resolve_cache_free(crowded);
+    check_nothing_is_left_since(&before);
+}
