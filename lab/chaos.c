@@ -192,6 +192,8 @@ static bool chaos_open_clients(struct chaos *chaos, struct il_error *err)
         options.idle_per_host_max = chaos->plan.clients[i].idle_per_host_max;
         options.idle_timeout_ms = chaos->plan.clients[i].idle_timeout_ms;
         options.no_keep_alive = chaos->plan.clients[i].no_keep_alive;
+        options.http_version =
+            chaos->plan.clients[i].is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;
         if (il_client_new(&options, &chaos->clients[i], err) != IL_OK) {
             return false;
         }
@@ -370,6 +372,17 @@ static void check_clients(struct chaos *chaos)
     }
 }
 
+static void check_server(struct chaos *chaos)
+{
+    struct stage_server_counts counts;
+
+    stage_server_counts(chaos->world->server, &counts);
+    if (counts.complaints > 0) {
+        chaos_wrong(chaos, "the server ended %llu connections because of what was sent there",
+                    (unsigned long long)counts.complaints);
+    }
+}
+
 /* When nobody runs any more. */
 static void chaos_check(struct chaos *chaos)
 {
@@ -377,6 +390,7 @@ static void chaos_check(struct chaos *chaos)
 
     check_calls(chaos);
     check_posts(chaos);
+    check_server(chaos);
     if (il_semaphore_stats(chaos->semaphore, &permits, NULL) == IL_OK &&
         permits.available != chaos->plan.permit_count) {
         chaos_wrong(chaos, "%u of %u permits are there at the end", permits.available,

@@ -214,6 +214,7 @@ static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
     plan->client_count = 1;
     plan->clients[0].connections_per_host_max = 1 + one_in(dice, 3);
     plan->clients[0].no_keep_alive = one_in(dice, 4);
+    plan->clients[0].is_http2 = one_in(dice, 4); /* sessions have places enough, mostly */
     plan->script_count = CHAOS_SCRIPTS_MAX;
     plan->runtime_count = 1 + below(dice, 2);
     plan->channel_capacity = 0;
@@ -246,6 +247,10 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         plan->clients[i].idle_per_host_max = one_in(&dice, 3) ? 1 + below(&dice, 2) : 0;
         plan->clients[i].idle_timeout_ms = one_in(&dice, 3) ? 1 + below(&dice, 300) : 0;
         plan->clients[i].no_keep_alive = one_in(&dice, 12);
+        plan->clients[i].is_http2 = one_in(&dice, 2);
+        if (plan->clients[i].is_http2 && one_in(&dice, 2)) { /* many streams on few sessions */
+            plan->clients[i].connections_per_host_max = 1;
+        }
     }
     draw_weights(&dice, solution, weights);
     if (one_in(&dice, 5)) {

@@ -118,10 +118,11 @@ IL_MUST_USE enum il_code stage_server_stall(struct stage_server *server, struct 
 void stage_server_unstall(struct stage_server *server);
 
 struct stage_server_counts {
-    uint64_t open;      /* connections */
-    uint64_t accepted;  /* connections, ever */
-    uint64_t requests;  /* ever */
-    uint64_t answering; /* at the moment */
+    uint64_t open;       /* connections */
+    uint64_t accepted;   /* connections, ever */
+    uint64_t requests;   /* ever */
+    uint64_t answering;  /* at the moment */
+    uint64_t complaints; /* connections ended because what came was not HTTP/2; simulated only */
 };
 
 void stage_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts);

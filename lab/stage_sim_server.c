@@ -1,4 +1,4 @@
-/* stage_sim_server.c: the opposite side in a simulated world: an HTTP/1.1 server as a state machine
+/* stage_sim_server.c: the opposite side in a simulated world: a server as a state machine
  * (sim_service), which knows those paths of the lab's server that causes and workloads use:
  *
  *     /id/TOKEN          TOKEN as the body
@@ -8,7 +8,8 @@
  * and for each hold=GATE: answers when that gate is released. It takes requests with a body too, by
  * Content-Length or chunked, and reads it to its end; every fourth answer of its own is chunked.
  * Unless the run has faults of the kind, it answers at once and correctly. With them it answers
- * late, twice, never, or closes an idle connection.
+ * late, twice, never, or closes an idle connection. Here is HTTP/1.1; a connection that begins with
+ * HTTP/2's preface is stage_sim_h2.c's.
  *
  * Threads: the world's, for what arrives; simulated ones, for control. Either runs alone.
  * Ends: sim_server_stop() closes all connections; what they are still about frees the last of it.
@@ -18,28 +19,14 @@
 #include <string.h>
 
 #include "lab/server.h"
-#include "lab/stage_sim.h"
-#include "sim/sim.h"
+#include "lab/stage_sim_inside.h"
 
-#define GATE_NAME_SIZE 32
-#define GATES_MAX      64
-#define TARGET_SIZE    256
 #define HEAD_BYTES_MAX 65536
-#define SEEN_MAX       512 /* paths that are counted */
-#define SEEN_SIZE      32  /* longer ones are not */
 #define BYTES_PIECE    16384
-#define LATE_NS_MAX    (400 * SIM_NS_PER_MS)
-#define IDLE_NS_MAX    (2000 * SIM_NS_PER_MS)
-#define QUIET_NS_MAX   (5000 * SIM_NS_PER_MS)  /* what is lost never arrives */
-#define NEVER_NS       (60000 * SIM_NS_PER_MS) /* after that it gives up */
-
-struct gate {
-    char name[GATE_NAME_SIZE];
-    bool is_open;
-};
+#define QUIET_NS_MAX   (5000 * SIM_NS_PER_MS) /* what is lost never arrives */
 
 /*  IDLE --> RECEIVING --> QUEUED --> HELD --> ANSWERING --> PAUSED --> ANSWERING --> IDLE
- * Steps in the middle may be left out; from each of them to GONE. */
+ * Steps in the middle may be left out; from each of them to GONE. With HTTP/2: IDLE --> SHARED. */
 enum conn_state {
     CONN_IDLE,
     CONN_RECEIVING,
@@ -47,6 +34,7 @@ enum conn_state {
     CONN_HELD,      /* at a gate */
     CONN_ANSWERING, /* later, or never */
     CONN_PAUSED,    /* in the middle of a body, at a gate */
+    CONN_SHARED,    /* HTTP/2: its streams have states of their own */
     CONN_GONE,      /* closed by us, or its client */
 };
 
@@ -56,6 +44,7 @@ struct conn {
     struct sim_link *link;
     enum conn_state state;
     struct sim_alarm alarm; /* to answer; while idle, to close */
+    struct h2_conn *h2;     /* NULL: HTTP/1.1, or not known yet */
 
     char *bytes; /* received and not yet worked off */
     size_t size;
@@ -72,30 +61,11 @@ struct conn {
     bool is_never; /* is not going to answer */
 };
 
-/* How often a whole request with this path has come. */
-struct seen {
-    char path[SEEN_SIZE];
-    unsigned count;
-};
-
-struct stage_server {
-    struct sim_service service;
-    uint16_t port;
-    uint64_t answering_max;
-    struct gate gates[GATES_MAX];
-    unsigned gate_count;
-    struct conn *conns;
-    bool is_stopped;
-    struct stage_server_counts counts;
-    struct seen seen[SEEN_MAX];
-    unsigned seen_count;
-};
-
 static void conn_work(struct conn *conn);
 
 /* ---- gates and queries ---- */
 
-static struct gate *gate_of(struct stage_server *server, const char *name, size_t length)
+struct gate *server_gate(struct stage_server *server, const char *name, size_t length)
 {
     struct gate *gate;
 
@@ -114,9 +84,9 @@ static struct gate *gate_of(struct stage_server *server, const char *name, size_
 }
 
 /* The value of `name` in the target's query; NULL: it has none. */
-static const char *query_value(const struct conn *conn, const char *name, size_t *ret_length)
+static const char *target_value(const char *target, const char *name, size_t *ret_length)
 {
-    const char *at = strchr(conn->target, '?');
+    const char *at = strchr(target, '?');
     size_t length = strlen(name);
 
     while (at != NULL) {
@@ -131,20 +101,39 @@ static const char *query_value(const struct conn *conn, const char *name, size_t
     return NULL;
 }
 
-static uint64_t query_number(const struct conn *conn, const char *name, uint64_t otherwise)
+uint64_t target_number(const char *target, const char *name, uint64_t otherwise)
 {
     size_t length;
-    const char *value = query_value(conn, name, &length);
+    const char *value = target_value(target, name, &length);
 
     return value != NULL ? strtoull(value, NULL, 10) : otherwise;
 }
 
-static struct gate *query_gate(const struct conn *conn, const char *name)
+struct gate *target_gate(struct stage_server *server, const char *target, const char *name)
 {
     size_t length;
-    const char *value = query_value(conn, name, &length);
+    const char *value = target_value(target, name, &length);
 
-    return value != NULL ? gate_of(conn->server, value, length) : NULL;
+    return value != NULL ? server_gate(server, value, length) : NULL;
+}
+
+size_t target_body(const char *target, char body[static TARGET_SIZE])
+{
+    size_t length = strlen("hello\n");
+
+    memcpy(body, "hello\n", length);
+    if (strncmp(target, "/id/", 4) == 0) {
+        length = strcspn(target + 4, "?");
+        memcpy(body, target + 4, length);
+    }
+    return length;
+}
+
+bool target_is_odd(const struct stage_server *server, const char *target)
+{
+    uint64_t hash = lab_hash(LAB_HASH_INIT, target, strlen(target));
+
+    return (hash ^ server->port) % 4 == 0;
 }
 
 /* ---- the end of a connection ---- */
@@ -166,6 +155,9 @@ static void conn_end(struct conn *conn)
         conn->server->counts.open--;
         conn->server->counts.answering -= was_busy;
         sim_alarm_unset(&conn->alarm);
+        if (conn->h2 != NULL) {
+            h2_conn_stop(conn->h2);
+        }
         if (was_busy) {
             queue_next(conn->server);
         }
@@ -173,9 +165,15 @@ static void conn_end(struct conn *conn)
     }
 }
 
-static void conn_close(struct conn *conn)
+void sim_conn_close(struct conn *conn)
 {
     sim_link_close(conn->link);
+    conn_end(conn);
+}
+
+void sim_conn_reset(struct conn *conn)
+{
+    sim_link_reset(conn->link);
     conn_end(conn);
 }
 
@@ -198,6 +196,7 @@ static void on_closed(struct sim_link *link)
             break;
         }
     }
+    h2_conn_free(conn->h2);
     free(conn->bytes);
     free(conn);
     server_free_if_done(server);
@@ -205,7 +204,7 @@ static void on_closed(struct sim_link *link)
 
 static void on_end(struct sim_link *link)
 {
-    conn_close(sim_link_context(link));
+    sim_conn_close(sim_link_context(link));
 }
 
 /* ---- answering ---- */
@@ -213,10 +212,9 @@ static void on_end(struct sim_link *link)
 static void conn_on_idle_alarm(struct conn *conn)
 {
     if (sim_draw(2) == 0) {
-        conn_close(conn);
+        sim_conn_close(conn);
     } else {
-        sim_link_reset(conn->link);
-        conn_end(conn);
+        sim_conn_reset(conn);
     }
 }
 
@@ -231,12 +229,10 @@ static void conn_become_idle(struct conn *conn)
     sim_changed();
 }
 
-/* Every fourth answer comes in chunks: which, the target and the port decide, so the seed does. */
+/* Every fourth answer comes in chunks. */
 static bool answers_in_chunks(const struct conn *conn)
 {
-    uint64_t hash = lab_hash(LAB_HASH_INIT, conn->target, strlen(conn->target));
-
-    return (hash ^ conn->server->port) % 4 == 0;
+    return target_is_odd(conn->server, conn->target);
 }
 
 static size_t frame_small(const struct conn *conn, const char *body, size_t length, char *text,
@@ -262,14 +258,9 @@ static size_t frame_small(const struct conn *conn, const char *body, size_t leng
 
 static void conn_send_small(struct conn *conn)
 {
-    const char *path = conn->target;
-    char text[2 * (TARGET_SIZE + 128)], body[TARGET_SIZE] = "hello\n";
-    size_t length = strlen(body), used;
+    char text[2 * (TARGET_SIZE + 128)], body[TARGET_SIZE];
+    size_t length = target_body(conn->target, body), used;
 
-    if (strncmp(path, "/id/", 4) == 0) {
-        length = strcspn(path + 4, "?");
-        memcpy(body, path + 4, length);
-    }
     used = frame_small(conn, body, length, text, sizeof(text) / 2);
     if (sim_fault(SIM_FAULT_TWICE)) {
         /* Both arrive at once. A second one that came later, when the next request is on its way,
@@ -310,8 +301,8 @@ static void conn_send_piece(struct conn *conn, size_t size)
 
 static void conn_send_bytes(struct conn *conn)
 {
-    uint64_t pause_at = query_number(conn, "pause_at", conn->bytes_end / 2);
-    struct gate *gate = query_gate(conn, "pause_hold");
+    uint64_t pause_at = target_number(conn->target, "pause_at", conn->bytes_end / 2);
+    struct gate *gate = target_gate(conn->server, conn->target, "pause_hold");
     bool pauses = gate != NULL && !gate->is_open && !conn->has_paused;
     uint64_t until = pauses && pause_at < conn->bytes_end ? pause_at : conn->bytes_end;
 
@@ -337,7 +328,7 @@ static void conn_answer(struct conn *conn)
     if (strncmp(conn->target, "/bytes/", 7) == 0) {
         if (conn->bytes_sent == 0 && !conn->has_paused) {
             conn->bytes_end = strtoull(conn->target + 7, NULL, 10);
-            conn->seed = query_number(conn, "seed", 0);
+            conn->seed = target_number(conn->target, "seed", 0);
             conn_send_head_of_bytes(conn);
         }
         if (!conn->is_head) {
@@ -359,8 +350,7 @@ static void conn_on_alarm(struct sim_alarm *alarm)
     if (conn->state == CONN_IDLE) {
         conn_on_idle_alarm(conn);
     } else if (conn->state == CONN_ANSWERING && conn->is_never) {
-        sim_link_reset(conn->link);
-        conn_end(conn);
+        sim_conn_reset(conn);
     } else if (conn->state == CONN_ANSWERING) {
         conn_answer(conn);
     }
@@ -386,7 +376,7 @@ static void conn_pass(struct conn *conn)
 static void conn_begin_answer(struct conn *conn)
 {
     conn->server->counts.answering++;
-    conn->gate = query_gate(conn, "hold");
+    conn->gate = target_gate(conn->server, conn->target, "hold");
     if (conn->gate != NULL && !conn->gate->is_open) {
         conn->state = CONN_HELD;
         sim_changed();
@@ -426,7 +416,7 @@ static struct seen *seen_find(struct stage_server *server, const char *path, siz
     return NULL;
 }
 
-static void seen_note(struct stage_server *server, const char *target)
+struct seen *server_seen(struct stage_server *server, const char *target)
 {
     size_t length = strcspn(target, "?");
     struct seen *seen = seen_find(server, target, length);
@@ -435,15 +425,22 @@ static void seen_note(struct stage_server *server, const char *target)
         seen = &server->seen[server->seen_count++];
         memcpy(seen->path, target, length);
     }
+    return seen;
+}
+
+uint64_t server_note_request(struct stage_server *server, const char *target)
+{
+    struct seen *seen = server_seen(server, target);
+
     if (seen != NULL) {
         seen->count++;
     }
+    return ++server->counts.requests;
 }
 
 static void conn_on_request(struct conn *conn)
 {
-    seen_note(conn->server, conn->target);
-    conn->sequence = ++conn->server->counts.requests;
+    conn->sequence = server_note_request(conn->server, conn->target);
     conn->bytes_sent = 0;
     conn->has_paused = false;
     if (may_answer(conn->server)) {
@@ -482,7 +479,7 @@ static void conn_take_head(struct conn *conn, const char *end)
     size_t length = target != NULL ? strcspn(target + 1, " \r") : 0;
 
     if (target == NULL || length >= TARGET_SIZE) {
-        conn_close(conn);
+        sim_conn_close(conn);
         return;
     }
     memcpy(conn->target, target + 1, length);
@@ -538,12 +535,20 @@ static void conn_work(struct conn *conn)
         if (end != NULL) {
             conn_take_head(conn, end);
         } else if (conn->size > HEAD_BYTES_MAX) {
-            conn_close(conn);
+            sim_conn_close(conn);
         }
     }
     if (conn->state == CONN_RECEIVING && conn_take_body(conn)) {
         conn_on_request(conn);
     }
+}
+
+static void conn_turn_to_h2(struct conn *conn)
+{
+    conn->state = CONN_SHARED;
+    conn->h2 = h2_conn_new(conn->server, conn, conn->link);
+    h2_conn_feed(conn->h2, conn->bytes, conn->size);
+    conn->size = 0;
 }
 
 static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
@@ -553,6 +558,10 @@ static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
     if (conn->state == CONN_GONE) {
         return;
     }
+    if (conn->h2 != NULL) {
+        h2_conn_feed(conn->h2, bytes, size);
+        return;
+    }
     conn->bytes = realloc(conn->bytes, conn->size + size + 1);
     if (conn->bytes == NULL) {
         abort();
@@ -560,7 +569,11 @@ static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
     memcpy(conn->bytes + conn->size, bytes, size);
     conn->size += size;
     conn->bytes[conn->size] = '\0';
-    conn_work(conn);
+    if (conn->size >= 3 && memcmp(conn->bytes, "PRI", 3) == 0 && conn->state == CONN_IDLE) {
+        conn_turn_to_h2(conn);
+    } else {
+        conn_work(conn);
+    }
 }
 
 static void on_open(struct sim_service *service, struct sim_link *link)
@@ -622,7 +635,7 @@ void sim_server_stop(struct stage_server *server)
     sim_listen_stop(server->port);
     server->is_stopped = true;
     for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        conn_close(conn);
+        sim_conn_close(conn);
     }
     server_free_if_done(server);
 }
@@ -644,10 +657,18 @@ static bool is_held(void *arg)
     uint64_t count = 0;
 
     for (const struct conn *conn = wait->server->conns; conn != NULL; conn = conn->next) {
-        count +=
-            (conn->state == CONN_HELD || conn->state == CONN_PAUSED) && conn->gate == wait->gate;
+        count += conn->state == CONN_SHARED
+                     ? h2_conn_held(conn->h2, wait->gate)
+                     : (conn->state == CONN_HELD || conn->state == CONN_PAUSED) &&
+                           conn->gate == wait->gate;
     }
     return count >= wait->count;
+}
+
+static bool conn_is_idle(const struct conn *conn)
+{
+    return (conn->state == CONN_IDLE && conn->size == 0) ||
+           (conn->state == CONN_SHARED && h2_conn_is_idle(conn->h2));
 }
 
 static uint64_t idle_count(const struct stage_server *server)
@@ -655,7 +676,7 @@ static uint64_t idle_count(const struct stage_server *server)
     uint64_t count = 0;
 
     for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        count += conn->state == CONN_IDLE && conn->size == 0;
+        count += conn_is_idle(conn);
     }
     return count;
 }
@@ -677,7 +698,7 @@ static bool is_open(void *arg)
 bool sim_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
                           uint64_t timeout_ms)
 {
-    struct wait wait = { server, gate_of(server, gate, strlen(gate)), count };
+    struct wait wait = { server, server_gate(server, gate, strlen(gate)), count };
 
     return sim_wait_until(is_held, &wait, timeout_ms * SIM_NS_PER_MS, "requests at a gate");
 }
@@ -701,7 +722,7 @@ void sim_server_release(struct stage_server *server, const char *name)
     struct gate *gate;
 
     sim_step();
-    gate = gate_of(server, name, strlen(name));
+    gate = server_gate(server, name, strlen(name));
     if (gate == NULL) {
         return;
     }
@@ -711,6 +732,8 @@ void sim_server_release(struct stage_server *server, const char *name)
             conn_pass(conn);
         } else if (conn->gate == gate && conn->state == CONN_PAUSED) {
             conn_answer(conn);
+        } else if (conn->state == CONN_SHARED) {
+            h2_conn_release(conn->h2, gate);
         }
     }
     sim_changed();
@@ -734,8 +757,8 @@ uint64_t sim_server_close_idle(struct stage_server *server)
 
     sim_step();
     for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->state == CONN_IDLE && conn->size == 0) {
-            conn_close(conn);
+        if (conn_is_idle(conn)) {
+            sim_conn_close(conn);
             count++;
         }
     }
@@ -765,7 +788,7 @@ uint64_t sim_server_close_held(struct stage_server *server)
     sim_step();
     for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
         if (conn->state == CONN_HELD) {
-            conn_close(conn);
+            sim_conn_close(conn);
             count++;
         }
     }

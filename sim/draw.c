@@ -48,17 +48,27 @@ static const uint32_t weight_max[SIM_FAULT_COUNT] = {
     [SIM_FAULT_LOSE] = 4096,     [SIM_FAULT_RESET] = 8192,       [SIM_FAULT_FIN] = 8192,
     [SIM_FAULT_TWICE] = 8192,    [SIM_FAULT_NEVER] = 8192,       [SIM_FAULT_FDS] = 8192,
     [SIM_FAULT_PORTS] = 8192,    [SIM_FAULT_THREADS] = 8192,     [SIM_FAULT_MEMORY] = 2048,
-    [SIM_FAULT_JUMP] = 512,
+    [SIM_FAULT_JUMP] = 512,      [SIM_FAULT_GOAWAY] = 16384,     [SIM_FAULT_UNSEEN] = 16384,
+    [SIM_FAULT_LIMIT] = 16384,   [SIM_FAULT_ABORT] = 8192,       [SIM_FAULT_UPSET] = 32768,
 };
+
+/* The weights of these faults. */
+static void faults_draw(struct sim_stream *stream, uint32_t which, uint32_t faults,
+                        struct sim_weights *weights)
+{
+    for (unsigned i = 0; i < SIM_FAULT_COUNT; i++) {
+        if ((which >> i & 1) != 0) {
+            bool is_on = stream_below(stream, 2) == 0;
+            uint32_t weight = weight_max[i] >> stream_below(stream, 7);
+
+            weights->faults[i] = is_on && (faults >> i & 1) ? weight : 0;
+        }
+    }
+}
 
 static void weights_draw(struct sim_stream *stream, uint32_t faults, struct sim_weights *weights)
 {
-    for (unsigned i = 0; i < SIM_FAULT_COUNT; i++) {
-        bool is_on = stream_below(stream, 2) == 0;
-        uint32_t weight = weight_max[i] >> stream_below(stream, 7);
-
-        weights->faults[i] = is_on && (faults >> i & 1) ? weight : 0;
-    }
+    faults_draw(stream, SIM_FAULTS_ALL & ~SIM_FAULTS_HTTP2, faults, weights);
     weights->policy = (enum sim_policy)stream_below(stream, SIM_POLICY_COUNT);
     weights->preempt_gap = stream_scale(stream, 2, 4096);
     weights->door_ns = stream_scale(stream, 50, 3200);
@@ -68,6 +78,7 @@ static void weights_draw(struct sim_stream *stream, uint32_t faults, struct sim_
     /* not so small that a slow network makes a body late */
     weights->window_bytes = il_max_u64(stream_scale(stream, 16 << 10, ROOM_BYTES),
                                        weights->latency_ns / WINDOW_NS_PER_BYTE);
+    faults_draw(stream, SIM_FAULTS_HTTP2, faults, weights); /* last: all else is as without them */
 }
 
 void draw_begin(void)
@@ -146,7 +157,9 @@ const char *sim_fault_name(enum sim_fault fault)
         [SIM_FAULT_TWICE] = "twice",       [SIM_FAULT_NEVER] = "never",
         [SIM_FAULT_FDS] = "fds",           [SIM_FAULT_PORTS] = "ports",
         [SIM_FAULT_THREADS] = "threads",   [SIM_FAULT_MEMORY] = "memory",
-        [SIM_FAULT_JUMP] = "jump",
+        [SIM_FAULT_JUMP] = "jump",         [SIM_FAULT_GOAWAY] = "goaway",
+        [SIM_FAULT_UNSEEN] = "unseen",     [SIM_FAULT_LIMIT] = "limit",
+        [SIM_FAULT_ABORT] = "abort",       [SIM_FAULT_UPSET] = "upset",
     };
 
     return fault < SIM_FAULT_COUNT ? names[fault] : "?";

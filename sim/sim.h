@@ -35,6 +35,9 @@ enum sim_fault {
     SIM_FAULT_PIECES,   /* what was sent arrives in pieces */
     SIM_FAULT_NARROW,   /* a socket has little room: writes are short */
     SIM_FAULT_LATE,     /* a server takes its time */
+    SIM_FAULT_GOAWAY,   /* HTTP/2: a server ends a connection in order */
+    SIM_FAULT_UNSEEN,   /* it refuses a request that it has not acted on */
+    SIM_FAULT_LIMIT,    /* it allows fewer streams for a while */
 
     SIM_FAULT_CLOSE_IDLE, /* a server closes an idle connection, with FIN or RST */
     SIM_FAULT_REFUSE,     /* a connect is refused */
@@ -44,6 +47,8 @@ enum sim_fault {
     SIM_FAULT_FIN,   /* FIN at any byte */
     SIM_FAULT_TWICE, /* a server answers twice, or before it is asked */
     SIM_FAULT_NEVER, /* a server does not answer */
+    SIM_FAULT_ABORT, /* HTTP/2: it resets a stream in the middle */
+    SIM_FAULT_UPSET, /* it refuses more often than a client sends again */
     SIM_FAULT_FDS,   /* no descriptor to be had */
     SIM_FAULT_PORTS, /* no local port to be had */
     SIM_FAULT_THREADS, /* no thread to be had */
@@ -55,6 +60,9 @@ enum sim_fault {
 #define SIM_FAULTS_NONE 0u
 #define SIM_FAULTS_TIME ((1u << SIM_FAULT_CLOSE_IDLE) - 1) /* the upper part */
 #define SIM_FAULTS_ALL  ((1u << SIM_FAULT_COUNT) - 1)
+#define SIM_FAULTS_HTTP2                                                                           \
+    (1u << SIM_FAULT_GOAWAY | 1u << SIM_FAULT_UNSEEN | 1u << SIM_FAULT_LIMIT |                     \
+     1u << SIM_FAULT_ABORT | 1u << SIM_FAULT_UPSET)
 
 const char *sim_fault_name(enum sim_fault fault); /* "preempt" */
 

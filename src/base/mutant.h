@@ -32,7 +32,17 @@
     X(SHORT_BODY, "short-body", "a body cut short is taken for whole")                             \
     X(RETRY_UNSAFE, "retry-unsafe", "a POST that may have been processed is sent again")           \
     X(DOUBLE_DONE, "double-done", "cancelling a call that is over completes it a second time")     \
-    X(EVICT_QUIET, "evict-quiet", "a call whose loop ends is not told")
+    X(EVICT_QUIET, "evict-quiet", "a call whose loop ends is not told")                            \
+    X(OWNER_UNTOLD, "owner-untold", "who drives a session tells no other loop what came")          \
+    X(SEAT_SHARED, "seat-shared", "a loop counts on the seat of another at its session")           \
+    X(UNATTENDED, "unattended", "who waits for a session's places does not look after it")         \
+    X(ROOM_UNSEEN, "room-unseen", "when there is room to write again nobody writes")               \
+    X(SOURCE_UNSENT, "source-unsent", "what a request's source has made is not sent")              \
+    X(WINDOW_KEPT, "window-kept", "the session's window is lost with a body that nobody reads")    \
+    X(WINDOW_QUIET, "window-quiet", "the server is not told that a body has been read")            \
+    X(STREAM_SLOT, "stream-slot", "a stream that is given up does not free its place")             \
+    X(UNSEEN_LOST, "unseen-lost", "a request that the server refused unseen is not sent again")    \
+    X(SEEN_AGAIN, "seen-again", "a request that the server may have seen is taken for refused")
 
 enum il_mutant {
     IL_MUTANT_NONE,

@@ -238,10 +238,14 @@ static bool session_receive_locked(struct session *session, char *scratch, size_
 static bool session_drive_locked(struct session *session, struct il_loop *loop)
     IL_LOCKED(session->shared.mutex)
 {
+    uint64_t received_ns = session->shared.received_ns;
     bool has_more = session_receive_locked(session, loop->held.scratch, LOOP_SCRATCH_SIZE);
 
     atomic_store_explicit(&session->drove_loop_id, loop->id, memory_order_relaxed);
 
+    if (IL_MUTANT(ROOM_UNSEEN) && session->shared.received_ns == received_ns) {
+        return has_more;
+    }
     session_flush_locked(session);
     return has_more;
 }
@@ -357,7 +361,7 @@ struct session_seat *session_sit_locked(struct session *session, struct il_loop 
     il_list_for_each(&session->shared.seats, node)
     {
         seat = il_container_of(node, struct session_seat, link);
-        if (seat->watch->poller == loop->poller) {
+        if (seat->watch->poller == loop->poller || IL_MUTANT(SEAT_SHARED)) {
             return seat;
         }
     }
@@ -374,7 +378,7 @@ enum il_code session_look_after(struct session *session, struct il_loop *loop, s
     enum il_code code = IL_OK;
 
     session_lock(session);
-    if (!session->shared.is_over && session->driver == NULL) {
+    if (!session->shared.is_over && session->driver == NULL && !IL_MUTANT(UNATTENDED)) {
         struct session_seat *seat = session_sit_locked(session, loop, err);
 
         if (seat == NULL) {

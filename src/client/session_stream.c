@@ -75,6 +75,9 @@ static void tell_locked(struct session_stream *x)
     if (x->shared.reader != NULL) {
         party_wake(x->shared.reader);
     }
+    if (IL_MUTANT(OWNER_UNTOLD) && !loop_is_held_by_me(x->home)) {
+        return;
+    }
     if (!x->shared.is_home_posted && x->shared.response != NULL) {
         x->shared.is_home_posted = true;
         (void)stream_ref(x);
@@ -232,7 +235,7 @@ static void fail(struct il_call *call, struct session_stream *x, const struct st
     x->home_held.call = NULL;
     call->session_stream = NULL;
     stream_unref(x);
-    if (now->end == H2_END_REFUSED) {
+    if (now->end == H2_END_REFUSED && !IL_MUTANT(UNSEEN_LOST)) {
         call_on_refused(call, error->code, error);
     } else if (now->is_lost && now->is_left) {
         call_on_left(call, error->code, error);
@@ -459,7 +462,7 @@ enum il_code session_supply(struct il_call *call, size_t size, bool is_last)
     session_lock(x->session);
     code = il_bytes_append(&x->shared.source, call->source_buffer, size);
     x->shared.is_source_ended = is_last;
-    if (code == IL_OK) {
+    if (code == IL_OK && !IL_MUTANT(SOURCE_UNSENT)) {
         h2_resume(&x->shared.h2);
         session_flush_locked(x->session);
     }
@@ -531,7 +534,7 @@ static void stream_drop(struct session_stream *x)
     if (x->shared.h2.id != 0) {
         h2_abandon(&x->shared.h2);
         session_stream_stand_up(&x->shared.h2);
-        x->session->shared.freed_slots++;
+        x->session->shared.freed_slots += !IL_MUTANT(STREAM_SLOT);
         il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* the session's */
         session_flush_locked(x->session);
     }
@@ -583,7 +586,7 @@ static enum read_result read_locked(struct session_stream *x, char *buffer, size
     if (part > 0) {
         memcpy(buffer, il_bytes_data(&x->shared.chunks), part);
         il_bytes_consume(&x->shared.chunks, part);
-        h2_consume(&x->shared.h2, part);
+        h2_consume(&x->shared.h2, IL_MUTANT(WINDOW_QUIET) ? 0 : part);
         session_flush_locked(x->session);
         return READ_DONE;
     }

@@ -302,7 +302,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 
     bool is_wanted = stream != NULL && !stream->has_failed;
 
-    if (!is_wanted || !stream->h2->events->holds_window) {
+    if (!IL_MUTANT(WINDOW_KEPT) && (!is_wanted || !stream->h2->events->holds_window)) {
         (void)nghttp2_session_consume_connection(session, size);
     }
     if (!is_wanted) {
@@ -618,8 +618,9 @@ void h2_fail(struct h2 *h2, const struct il_error *error)
         if (stream->is_ended && !stream->has_failed) {
             stream_end(stream, H2_END_COMPLETE); /* only our half was still open */
         } else {
-            stream_end(stream,
-                       stream->is_sent || stream->has_failed ? H2_END_FAILED : H2_END_REFUSED);
+            stream_end(stream, (stream->is_sent && !IL_MUTANT(SEEN_AGAIN)) || stream->has_failed
+                                   ? H2_END_FAILED
+                                   : H2_END_REFUSED);
         }
     }
 }
@@ -640,6 +641,9 @@ void h2_consume(struct h2_stream *stream, size_t size)
     }
     if (stream->id != 0) {
         (void)nghttp2_session_consume_stream(stream->h2->session, stream->id, size);
+        if (IL_MUTANT(WINDOW_KEPT)) {
+            (void)nghttp2_session_consume_connection(stream->h2->session, size);
+        }
     }
 }
 

@@ -23,9 +23,11 @@
 #include "http/h1_request.h"
 #include "http/h1_response.h"
 
-#define H2_STREAM_WINDOW          (1024 * 1024) /* bytes of a body that may wait for its reader */
-#define H2_CONNECTION_WINDOW      (16 * 1024 * 1024) /* bytes in flight on all streams */
-#define H2_HELD_STREAM_WINDOW     (2 * 1024 * 1024)  /* with holds_window; both are hyper's */
+#ifndef H2_STREAM_WINDOW /* the simulated world has smaller ones: there bodies are small, too */
+#define H2_STREAM_WINDOW     (1024 * 1024)      /* bytes of a body that may wait for its reader */
+#define H2_CONNECTION_WINDOW (16 * 1024 * 1024) /* bytes in flight on all streams */
+#endif
+#define H2_HELD_STREAM_WINDOW     (2 * 1024 * 1024) /* with holds_window; both are hyper's */
 #define H2_HELD_CONNECTION_WINDOW (5 * 1024 * 1024)
 #define H2_STREAM_COUNT_MAX       100 /* until the server has said how many it allows, RFC 9113 6.5.2 */
 #define H2_IDLE_FRAMES_MAX        10000 /* frames in a row that brought no stream forward */

@@ -78,7 +78,7 @@ EXTRA = {
 # Libraries that are one folder's business.
 FOREIGN = {
     r"llhttp\.h": ("src/http",),
-    r"nghttp2/.*": ("src/http",),
+    r"nghttp2/.*": ("src/http", "lab"),  # the other side
     r"ares\w*\.h": ("src/net",),
     r"openssl/.*": ("src/net", "lab"),  # the other side, and its certificates
     r"sys/(epoll|eventfd|timerfd|random)\.h|pthread\.h|threads\.h|semaphore\.h": ("src/sys",),
