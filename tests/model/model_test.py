@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The protocols of src/loop and src/rt, gone through state by state by spin (docs/model.md).
+"""The protocols of src/loop and src/rt, and that of the shared HTTP/2 session, gone through state by state by spin (docs/model.md).
 
 Each scene is one check: spin goes through every state that the model can come to. Each mistake is another: the same
 with one deliberate error in it, which spin must find, or the model would show nothing. On its own:
@@ -32,6 +32,20 @@ SCENES = {
     "runtime_without_hand_over_comes_to_its_end": ("handover.pml", "WAITING SPARE_COUNT=0"),
     "token_of_a_party_is_never_lost": ("party.pml", ""),
     "monitor_does_not_sleep_while_a_loop_is_stuck": ("monitor.pml", ""),
+    "session_serves_who_runs_when_the_loop_that_opened_it_stops": ("session.pml", "STOPS=1 HEAD_APART"),
+    "session_that_is_cut_lets_go_of_the_seats_of_loops_that_stop": ("session.pml", "STOPS=1 CUTS"),
+    "session_with_every_step_on_its_own": ("session.pml", "FINE CUTS"),
+    "session_whose_server_leaves_serves_what_is_open": ("session.pml", "LEAVES STOPS=2 WIRE_SIZE=2"),
+    "session_outlives_a_loop": ("session.pml", "ENDS=1 CUTS"),
+    "session_of_a_client_that_is_let_go_of_ends": ("session.pml", "DROPS"),
+    "session_gets_the_place_of_a_cancelled_call_back": ("session.pml", "CANCELS=2 CUTS"),
+    "session_that_is_idle_ends": ("session.pml", "EXPIRES STOPS=1"),
+    "session_is_driven_by_who_reads_a_body": ("session.pml", "STREAMING STOPS=1"),
+    "session_sends_when_there_is_room_again": ("session.pml", "PIECE_COUNT=2 WIRE_SIZE=1 STOPS=1"),
+    "session_with_two_streams_of_one_loop": ("session.pml", "STREAM_COUNT=3 STOPS=1"),
+    "session_with_an_answer_that_never_comes_brings_the_others": ("session.pml", "HOLDS STOPS=2"),
+    "session_that_is_bound_is_ended_by_its_driver": ("session.pml", "BOUND LEAVES CANCELS=2"),
+    "session_that_is_bound_ends_with_its_driver": ("session.pml", "BOUND ENDS=1"),
 }
 
 # mistake: (file, what is defined, what it does)
@@ -59,6 +73,23 @@ MISTAKES = {
     "BAD_TOKEN": ("party.pml", "", "who is woken before it waits is not told"),
     "BAD_AWAKE": ("monitor.pml", "", "a loop looks at the monitor before it says that it is awake"),
     "BAD_MONITOR": ("monitor.pml", "", "the monitor looks at the loops before it says that it sleeps"),
+    "BAD_LOCK": ("session.pml", "FINE STOPS=1", "who drives takes no mutex"),
+    "BAD_CLAIM_AWAY": ("session.pml", "FINE CUTS", "taking a seat away is a look and a store"),
+    "BAD_BURY": ("session.pml", "CUTS STOPS=1", "a watch is freed while its loop may still work through events"),
+    "BAD_USELESS": ("session.pml", "STOPS=1", "a seat goes although its loop has a stream"),
+    "BAD_MORE": ("session.pml", "STOPS=1", "who stops in the middle of what has come relies on being told again"),
+    "BAD_SIT": ("session.pml", "STOPS=1", "a loop without a seat relies on that of another"),
+    "BAD_OVER": ("session.pml", "CUTS STOPS=1", "who handles an event does not look whether the session has ended"),
+    "BAD_CLOSE": ("session.pml", "CUTS STOPS=1", "the socket is closed while a seat is left"),
+    "BAD_TOLD": ("session.pml", "CUTS", "who tells the pool does not keep the session"),
+    "BAD_LOOK": ("session.pml", "HEAD_APART STOPS=2", "a job's mark is taken away after the mutex was let go of"),
+    "BAD_TELL": ("session.pml", "CANCELS=2 STOPS=1", "the job for the owner holds no reference"),
+    "BAD_SLOT": ("session.pml", "CANCELS=2", "the place of a stream that is over is given back twice"),
+    "BAD_BEGIN": ("session.pml", "CUTS", "the place of a stream that could not be opened is kept"),
+    "BAD_ORPHAN": ("session.pml", "DROPS", "who comes last does not look whether the users are gone"),
+    "BAD_READER": ("session.pml", "STREAMING STOPS=1", "who reads says that he waits after he has let go of the mutex"),
+    "BAD_FLUSH": ("session.pml", "PIECE_COUNT=2 WIRE_SIZE=1 STOPS=1", "who is told that there is room does not send"),
+    "BAD_GUEST": ("session.pml", "BOUND LEAVES CANCELS=2", "a bound session is ended on any loop"),
     "NO_SPARE": ("handover.pml", "BLOCKING SPARE_COUNT=0", "there is no spare: a task that waits for another starves it"),
 }
 
@@ -81,10 +112,10 @@ def defines(text):
     return ["-D" + word for word in text.split()]
 
 
-def search(folder, file, words, optimize):
-    """What the verifier says."""
+def search(folder, file, words):
+    """What the verifier says. To optimize it takes longer than it saves."""
     command(["spin", "-a", *defines(words), os.path.join(HERE, file)], folder, 60)
-    command(["gcc", optimize, "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
+    command(["gcc", "-O0", "-w", "-DSAFETY", "-DSFH", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
             folder, 120)
     return command(["./pan", f"-m{DEPTH}"], folder, TIMEOUT_S)
 
@@ -102,7 +133,7 @@ def faults(out):
 def check_scene(file, words):
     need_tools()
     with tempfile.TemporaryDirectory() as folder:
-        out = search(folder, file, words, "-O2")
+        out = search(folder, file, words)
         yield from faults(out)
         states = re.search(r"(\d+) states, stored", out)
         took = re.search(r"elapsed time ([\d.]+)", out)
@@ -112,7 +143,7 @@ def check_scene(file, words):
 def check_mistake(name, file, words, what):
     need_tools()
     with tempfile.TemporaryDirectory() as folder:
-        found = faults(search(folder, file, f"{words} {name}", "-O0"))
+        found = faults(search(folder, file, f"{words} {name}"))
         if not found:
             yield f"spin has not found it: {what}"
         elif "search" in found[0]:
@@ -122,7 +153,7 @@ def check_mistake(name, file, words, what):
 def show_trail(name):
     file, words, what = MISTAKES[name]
     with tempfile.TemporaryDirectory() as folder:
-        search(folder, file, f"{words} {name}", "-O0")
+        search(folder, file, f"{words} {name}")
         print(f"{name}: {what}")
         print(command(["spin", "-k", os.path.join(folder, f"{file}.trail"), "-p", *defines(f"{words} {name}"),
                        os.path.join(HERE, file)], folder, 60))
