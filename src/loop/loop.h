@@ -53,7 +53,7 @@ struct loop_guest {
 
 #define LOOP_NAME_SIZE  32
 #define LOOP_EVENTS_MAX 256
-#define LOOP_NS_PER_MS  1000000u
+#define LOOP_NS_PER_MS  UINT64_C(1000000)
 
 enum loop_hold_state {
     LOOP_FREE = 0,
