@@ -576,6 +576,7 @@ inline session_retire_locked()
     :: !is_over && !IS_DRIVER_HERE -> must_retire = true; session_post_flush_locked()
 #endif
     :: !is_over && IS_DRIVER_HERE ->
+        session_receive_locked(result); /* the server may have asked something */
         session_flush_locked();
         session_end_locked()
     fi
@@ -916,7 +917,8 @@ inline open_locked(stream)
 {
     code_ok = false;
     if
-    :: stream_count == 0 && !is_over && IS_DRIVER_HERE -> session_drive_locked(result) /* session_refresh_locked */
+    :: stream_count == 0 && !is_over && IS_DRIVER_HERE ->
+        session_drive_locked(result) /* session_refresh_locked */
     :: else
     fi;
     if
