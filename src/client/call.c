@@ -225,9 +225,8 @@ static void call_on_timer(struct timer *timer)
             call->again_ns = 0;
             call_acquire(call);
         } else if (call->look_ns != 0 && now_ns >= call->look_ns) {
-            call->look_ns = now_ns + call->client->pool.unread_timeout_ns;
+            call->look_ns = pool_look(&call->client->pool, call, now_ns);
             call_arm_timer(call);
-            pool_look(&call->client->pool, call);
         } else {
             call_arm_timer(call);
         }

@@ -175,9 +175,10 @@ void pool_leave(struct pool *pool, struct il_call *call);
 struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
                                const struct il_loop *loop);
 
-/* The call's look_ns has come: have the oldest waiter of its loop look whether there is a place, so
- * that it is in turn. Thread: its home loop's holder. */
-void pool_look(struct pool *pool, struct il_call *call);
+/* The call's look_ns has come. If there is a body that nobody has read for too long, the oldest
+ * waiter of the call's loop is woken; what other things there are must have woken somebody when
+ * they became free. Returns when to look again, 0: not. Thread: its home loop's holder. */
+uint64_t pool_look(struct pool *pool, struct il_call *call, uint64_t now_ns);
 
 /* The connection that a call of `loop` was opening has come to nothing: one of those of the same
  * loop that wait for it and for nothing else, since `since_max_ns` or before. NULL: there is none,

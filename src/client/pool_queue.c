@@ -90,18 +90,6 @@ void group_offer_place_locked(struct pool_group *group, struct pool_work *work)
     }
 }
 
-void pool_look(struct pool *pool, struct il_call *call)
-{
-    struct pool_work work = { 0 };
-
-    sys_mutex_lock(&pool->mutex);
-    if (call->waiter.group != NULL) {
-        group_offer_place_locked(call->waiter.group, &work);
-    }
-    sys_mutex_unlock(&pool->mutex);
-    work_do(&work);
-}
-
 void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
 {
     il_list_for_each(&origin->groups, node)

@@ -5,17 +5,21 @@
  *
  * Owns: nothing. Threads: any; the pool's mutex is held. How reader and taker meet stands in
  * conn.h. */
+#include "client/call.h"
 #include "client/conn.h"
 #include "client/pool_inside.h"
 
-bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, uint64_t now_ns,
-                               struct pool_work *work, uint64_t *ret_look_ns)
+/* One that has not been read for too long, and since when; else NULL, and `ret_look_ns` says when
+ * to look again, 0: never. */
+static struct conn *origin_find_unread_locked(const struct pool *pool,
+                                              const struct pool_origin *origin, uint64_t now_ns,
+                                              uint64_t *ret_since_ns, uint64_t *ret_look_ns)
 {
     uint64_t timeout_ns = pool->unread_timeout_ns;
 
+    *ret_look_ns = 0;
     if (pool->assigns || timeout_ns >= UINT64_MAX - now_ns) {
-        *ret_look_ns = 0;
-        return false;
+        return NULL;
     }
     *ret_look_ns = now_ns + timeout_ns; /* those that are read now may be left from now on */
     il_list_for_each(&pool->connections, node)
@@ -26,9 +30,24 @@ bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, ui
         if (conn->origin != origin || since_ns < CONN_UNREAD_MIN) {
             continue;
         }
-        if (since_ns + timeout_ns > now_ns) {
-            *ret_look_ns = il_min_u64(*ret_look_ns, since_ns + timeout_ns);
-        } else if (conn_take_unread(conn, since_ns)) {
+        if (since_ns + timeout_ns <= now_ns) {
+            *ret_since_ns = since_ns;
+            return conn;
+        }
+        *ret_look_ns = il_min_u64(*ret_look_ns, since_ns + timeout_ns);
+    }
+    return NULL;
+}
+
+bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, uint64_t now_ns,
+                               struct pool_work *work, uint64_t *ret_look_ns)
+{
+    struct conn *conn;
+    uint64_t since_ns;
+
+    while ((conn = origin_find_unread_locked(pool, origin, now_ns, &since_ns, ret_look_ns)) !=
+           NULL) {
+        if (conn_take_unread(conn, since_ns)) { /* else it is being read again */
             conn_uncount_locked(pool, conn);
             conn->close_next = work->taken;
             work->taken = conn;
@@ -36,4 +55,19 @@ bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, ui
         }
     }
     return false;
+}
+
+uint64_t pool_look(struct pool *pool, struct il_call *call, uint64_t now_ns)
+{
+    struct pool_work work = { 0 };
+    uint64_t since_ns, look_ns = 0;
+
+    sys_mutex_lock(&pool->mutex);
+    if (call->waiter.group != NULL &&
+        origin_find_unread_locked(pool, call->waiter.origin, now_ns, &since_ns, &look_ns) != NULL) {
+        group_offer_place_locked(call->waiter.group, &work); /* in turn */
+    }
+    sys_mutex_unlock(&pool->mutex);
+    work_do(&work);
+    return look_ns;
 }
