@@ -268,8 +268,8 @@ bool session_is_moved(const struct session *session, const struct il_loop *loop)
 /* The server has said goodbye, and what it still owed us has come. */
 static void session_end_if_done_locked(struct session *session) IL_LOCKED(session->shared.mutex)
 {
-    if (session->shared.is_over || h2_is_open(&session->shared.h2) ||
-        session->shared.h2.stream_count > 0) {
+    if (session->shared.h2.stream_count > 0 || session->shared.is_over ||
+        h2_is_open(&session->shared.h2)) {
         return;
     }
     if (!session_is_driver_here(session)) {

@@ -168,6 +168,11 @@ void session_check_pulse_locked(struct session *session, struct il_loop *loop)
 /* Send what there is to send. Failures end the session. */
 void session_flush_locked(struct session *session) IL_LOCKED(session->shared.mutex);
 
+/* As session_flush_locked, at the end of the loop's present turn. Thread: the one that holds
+ * `loop`; in session_flush.c. */
+void session_flush_soon_locked(struct session *session, struct il_loop *loop)
+    IL_LOCKED(session->shared.mutex);
+
 /* Events of a stream; in session_stream.c. All under the session's mutex. */
 extern const struct h2_events session_stream_events;
 extern const struct h2_events session_stream_events_bound; /* with holds_window, as in hyper */

@@ -81,7 +81,10 @@ static void tell_locked(struct session_stream *x)
     if (!x->shared.is_home_posted && x->shared.response != NULL) {
         x->shared.is_home_posted = true;
         (void)stream_ref(x);
-        if (!loop_post(x->home, &x->home_job)) {
+        if (loop_is_held_by_me(x->home)) {
+            il_assert_on_loop(x->home);
+            loop_push(x->home, &x->home_job);
+        } else if (!loop_post(x->home, &x->home_job)) {
             il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* its loop has ended: so the call */
         }
     }
@@ -387,7 +390,7 @@ static enum il_code open_locked(struct il_call *call, struct session_stream *x,
         if (call->client->no_keep_alive) {
             h2_say_goodbye(&session->shared.h2);
         }
-        session_flush_locked(session);
+        session_flush_soon_locked(session, call->home);
     }
     return code;
 }

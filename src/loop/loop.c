@@ -89,6 +89,7 @@ enum il_code loop_new(const char *name, void *owner, bool is_thread_loop, struct
     loop->held.scratch = scratch;
     timers_init(&loop->held.timers, loop->held.now_ns);
     queue_init(&loop->held.ready);
+    queue_init(&loop->held.late);
     il_list_init(&loop->held.guests);
     atomic_init(&loop->shared.ref_count, 1);
     atomic_init(&loop->shared.wake, LOOP_ASLEEP);
@@ -525,6 +526,11 @@ void loop_push(struct il_loop *loop, struct job *job)
     queue_push(&loop->held.ready, job);
 }
 
+void loop_push_late(struct il_loop *loop, struct job *job)
+{
+    queue_push(&loop->held.late, job);
+}
+
 /* ---- a turn ---- */
 
 /* Run what is ready now; what becomes ready meanwhile waits for the next turn, so that timers and
@@ -550,6 +556,15 @@ static enum loop_result loop_run_ready(struct il_loop *loop)
         }
     }
     return LOOP_HELD;
+}
+
+static void loop_run_late(struct il_loop *loop)
+{
+    struct job *job;
+
+    while ((job = queue_pop(&loop->held.late)) != NULL) {
+        il_assert(job->run(loop, job) == LOOP_HELD);
+    }
 }
 
 /* On its own, so that a stack trace says: this thread waits for events, on purpose. */
@@ -610,12 +625,14 @@ enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns)
     if (loop_run_ready(loop) == LOOP_LOST) {
         return LOOP_LOST;
     }
+    loop_run_late(loop);
     if (loop->held.must_return && loop->is_thread_loop) {
         return LOOP_HELD; /* its thread has what it waits for, and no task lives here: save the poll
                            */
     }
     loop_poll(loop, deadline_ns);
     loop_dispatch_events(loop);
+    loop_run_late(loop); /* of events; the holder may not come back for another turn soon */
     return LOOP_HELD;
 }
 
@@ -664,7 +681,7 @@ bool loop_try_seal(struct il_loop *loop)
     struct job *empty = NULL;
 
     il_assert(loop_is_held_by_me(loop));
-    return loop->held.ready.head == NULL &&
+    return loop->held.ready.head == NULL && loop->held.late.head == NULL &&
            atomic_compare_exchange_strong(&loop->shared.mail, &empty, LOOP_MAIL_SEALED);
 }
 
@@ -680,7 +697,8 @@ void loop_end(struct il_loop *loop)
         while ((job = queue_pop(&loop->held.ready)) != NULL) {
             il_assert(job->run(loop, job) == LOOP_HELD);
         }
-    } while (!il_list_is_empty(&loop->held.guests));
+        loop_run_late(loop);
+    } while (!il_list_is_empty(&loop->held.guests) || loop->held.ready.head != NULL);
     timers_deinit(&loop->held.timers);
     loop_unregister(loop);
     poller_close(loop->poller); /* its descriptors stay for posters that are just waking us */

@@ -74,7 +74,8 @@ struct IL_CAPABILITY("loop") il_loop {
     struct { /* the holder only */
         struct timers timers;
         struct job_queue ready;
-        uint64_t batch; /* grows whenever somebody begins to run what is ready */
+        struct job_queue late; /* to be run after those, before the next poll */
+        uint64_t batch;        /* grows whenever somebody begins to run what is ready */
         struct il_list guests;
         struct epoll_event events[LOOP_EVENTS_MAX];
         int event_index, event_count;
@@ -86,6 +87,7 @@ struct IL_CAPABILITY("loop") il_loop {
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
         void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
         void *kits;       /* src/client's: what connections borrow; a guest; or NULL */
+        void *reminders;  /* src/client's: sessions to be sent to; a guest; or NULL */
 
         /* the user code that runs or ran last, for who takes the loop over: src/rt's */
         void *user_task;             /* NULL: a callback */
@@ -248,6 +250,10 @@ IL_MUST_USE bool loop_post(struct il_loop *loop, struct job *job);
 
 /* As loop_post, by the holder: no atomic operation, always succeeds. */
 void loop_push(struct il_loop *loop, struct job *job) IL_ON_LOOP(loop);
+
+/* Run `job`, which is no user code, when all that is ready now has run: at the end of the present
+ * turn, before the loop sleeps. By the holder. */
+void loop_push_late(struct il_loop *loop, struct job *job) IL_ON_LOOP(loop);
 
 /* Make the holder return from its poll. Thread: any. */
 void loop_wake(struct il_loop *loop);
