@@ -19,6 +19,23 @@ void h2_stream_init(struct h2_stream *stream)
     il_list_init(&stream->link);
 }
 
+void h2_stream_reset(struct h2_stream *stream)
+{
+    struct il_headers headers = stream->headers, trailers = stream->trailers;
+
+    il_assert(stream->id == 0);
+    headers_reset(&headers);
+    headers_reset(&trailers);
+    memset(stream, 0, offsetof(struct h2_stream, error));
+    stream->error.code = IL_OK;
+    stream->error.message[0] = '\0';
+    memset(&stream->link, 0, sizeof(*stream) - offsetof(struct h2_stream, link));
+    il_list_init(&stream->link);
+    stream->body_size = UINT64_MAX;
+    stream->headers = headers;
+    stream->trailers = trailers;
+}
+
 void h2_stream_deinit(struct h2_stream *stream)
 {
     il_assert(stream->id == 0);
@@ -28,6 +45,9 @@ void h2_stream_deinit(struct h2_stream *stream)
 
 static void stream_forget(struct h2_stream *stream)
 {
+    if (stream->h2->recent == stream) {
+        stream->h2->recent = NULL;
+    }
     il_list_unlink(&stream->link);
     stream->h2->stream_count--;
     stream->id = 0;
@@ -50,9 +70,12 @@ static void stream_fail(struct h2_stream *stream, enum il_code code, const char 
     }
 }
 
-static struct h2_stream *stream_of(const struct h2 *h2, int32_t id)
+static struct h2_stream *stream_of(struct h2 *h2, int32_t id)
 {
-    return nghttp2_session_get_stream_user_data(h2->session, id);
+    if (h2->recent == NULL || h2->recent->id != id) {
+        h2->recent = nghttp2_session_get_stream_user_data(h2->session, id);
+    }
+    return h2->recent;
 }
 
 static void stream_reset(struct h2_stream *stream, uint32_t code)
@@ -131,6 +154,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     }
     stream->is_in_trailers = stream->status >= 200;
     stream->head_size = stream->field_count = 0;
+    stream->has_length = false;
     headers_reset(stream->is_in_trailers ? &stream->trailers : &stream->headers);
     return 0;
 }
@@ -150,6 +174,18 @@ static bool head_has_room(struct h2_stream *stream, size_t name_size, size_t val
     return true;
 }
 
+/* Digits, no more than a number holds: nghttp2 has looked. */
+static void head_set_length(struct h2_stream *stream, const char *digits, size_t size)
+{
+    uint64_t length = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        length = length * 10 + (uint64_t)(digits[i] - '0');
+    }
+    stream->has_length = true;
+    stream->body_size = length;
+}
+
 static enum il_code head_add(struct h2_stream *stream, const char *name, size_t name_size,
                              const char *value, size_t value_size)
 {
@@ -157,6 +193,9 @@ static enum il_code head_add(struct h2_stream *stream, const char *name, size_t 
         stream->status =
             (uint16_t)((value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0'));
         return IL_OK;
+    }
+    if (name_size == 14 && !stream->is_in_trailers && memcmp(name, "content-length", 14) == 0) {
+        head_set_length(stream, value, value_size);
     }
     return headers_append(stream->is_in_trailers ? &stream->trailers : &stream->headers, name,
                           name_size, value, value_size);
@@ -205,16 +244,14 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 
 static void head_set_framing(struct h2_stream *stream, bool is_end)
 {
-    const char *length = il_headers_get(&stream->headers, "content-length");
-
     if (is_end || stream->is_head_request || stream->status == 204 || stream->status == 304) {
         stream->framing = H1_FRAMING_NONE;
         stream->body_size = 0;
-    } else if (length != NULL) {
-        stream->framing = H1_FRAMING_SIZED; /* digits, and what comes will match: nghttp2 looks */
-        stream->body_size = strtoull(length, NULL, 10);
+    } else if (stream->has_length) {
+        stream->framing = H1_FRAMING_SIZED; /* what comes will match: nghttp2 looks */
     } else {
         stream->framing = H1_FRAMING_CHUNKED; /* in frames, up to the one that says it is the end */
+        stream->body_size = UINT64_MAX;
     }
 }
 
@@ -420,26 +457,6 @@ ssize_t h2_on_wanted(nghttp2_session *session, int32_t id, uint8_t *buffer, size
 
 /* ---- life ---- */
 
-static void *on_malloc(size_t size, void *arg)
-{
-    return il_malloc(size);
-}
-
-static void on_free(void *ptr, void *arg)
-{
-    il_free(ptr);
-}
-
-static void *on_calloc(size_t count, size_t size, void *arg)
-{
-    return il_calloc(count, size);
-}
-
-static void *on_realloc(void *ptr, size_t size, void *arg)
-{
-    return il_realloc(ptr, size);
-}
-
 static void set_callbacks(nghttp2_session_callbacks *callbacks)
 {
     nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
@@ -486,7 +503,7 @@ static int send_settings(struct h2 *h2)
 
 static int session_new(struct h2 *h2)
 {
-    nghttp2_mem mem = { NULL, on_malloc, on_free, on_calloc, on_realloc };
+    nghttp2_mem mem = h2_memory_functions(&h2->memory);
     nghttp2_session_callbacks *callbacks = NULL;
     nghttp2_option *options = NULL;
     int result = nghttp2_session_callbacks_new(&callbacks);
@@ -518,6 +535,7 @@ enum il_code h2_init(struct h2 *h2, const struct h2_events *events,
         h2_deinit(h2);
         return il_fail(err, IL_ENOMEM, "no memory for an HTTP/2 connection");
     }
+    h2_note_step(h2);
     return IL_OK;
 }
 
@@ -526,13 +544,18 @@ void h2_deinit(struct h2 *h2)
     il_assert(h2->stream_count == 0);
     nghttp2_session_del(h2->session);
     h2->session = NULL;
+    h2_memory_deinit(&h2->memory);
     il_bytes_deinit(&h2->names);
+}
+
+void h2_note_step(struct h2 *h2)
+{
+    h2->may_open = nghttp2_session_check_request_allowed(h2->session) != 0;
 }
 
 bool h2_is_open(const struct h2 *h2)
 {
-    return !h2->has_failed && !h2->is_going_away && !h2->owes_goodbye &&
-           nghttp2_session_check_request_allowed(h2->session) != 0;
+    return !h2->has_failed && !h2->is_going_away && !h2->owes_goodbye && h2->may_open;
 }
 
 /* ---- bytes in, bytes out ---- */
@@ -577,6 +600,7 @@ enum il_code h2_feed(struct h2 *h2, const char *bytes, size_t size, struct il_er
                        H2_IDLE_BYTES_MAX);
         fed = h2_refuse(h2, IL_EPROTOCOL, what);
     }
+    h2_note_step(h2);
     return fed < 0 ? h2_report_fatal(h2, (int)fed, err) : IL_OK;
 }
 
@@ -599,6 +623,7 @@ enum il_code h2_pull(struct h2 *h2, struct il_bytes *out, size_t size_max, struc
         }
         size += (size_t)got;
     }
+    h2_note_step(h2);
     return h2->has_failed ? h2_report(h2, err) : IL_OK;
 }
 
@@ -699,6 +724,7 @@ void h2_say_goodbye(struct h2 *h2)
     if (!h2->has_failed && !h2->owes_goodbye) {
         (void)nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
     }
+    h2_note_step(h2);
 }
 
 bool h2_last_words(const struct h2 *h2, struct il_bytes *out)

@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "http/h1_request.h"
 #include "http/h1_response.h"
+#include "http/h2_memory.h"
 
 #ifndef H2_STREAM_WINDOW /* the simulated world has smaller ones: there bodies are small, too */
 #define H2_STREAM_WINDOW     (1024 * 1024)      /* bytes of a body that may wait for its reader */
@@ -75,6 +76,7 @@ struct h2_stream {
     enum h1_framing framing;
     uint64_t body_size; /* announced, or UINT64_MAX */
     uint64_t body_received;
+    bool has_length;            /* the head has a content-length; body_size */
     struct il_headers headers;  /* take with headers_swap */
     struct il_headers trailers; /* at the end */
     struct il_error error;
@@ -88,13 +90,16 @@ struct h2_stream {
 
 struct h2 {
     nghttp2_session *session;
+    struct h2_memory memory; /* the session's */
     const struct h2_events *events;
     struct h1_response_limits limits;
     struct il_list streams;
+    struct h2_stream *recent; /* the one that events were last about; NULL: none, or it is over */
     uint32_t stream_count;
     uint32_t stream_count_max; /* what the server allows at a time; grows and shrinks */
     bool has_settings;         /* the server's first SETTINGS have come */
     bool has_pong;             /* the last h2_ping was answered */
+    bool may_open;             /* nghttp2 would; asked after each of its steps */
     bool is_going_away;        /* GOAWAY: no new streams; those that are open go on */
     bool owes_goodbye;         /* ours is to follow the heads that are not yet sent */
     uint32_t goaway_code;
@@ -117,6 +122,9 @@ IL_MUST_USE enum il_code h2_init(struct h2 *h2, const struct h2_events *events,
 void h2_deinit(struct h2 *h2);
 
 void h2_stream_init(struct h2_stream *stream);
+
+/* As after h2_stream_init, but for memory that the headers keep. One that is not open. */
+void h2_stream_reset(struct h2_stream *stream);
 void h2_stream_deinit(struct h2_stream *stream);
 
 /* Open a stream for a request; its head is sent with the next h2_pull. A body, if there is one, is
@@ -169,7 +177,11 @@ bool h2_last_words(const struct h2 *h2, struct il_bytes *out);
  * close the connection where it knows of none. Streams that are open go on. */
 void h2_say_goodbye(struct h2 *h2);
 
-/* nghttp2's question for a request's body; for h2_request.c. */
+/* nghttp2 has done something after which it may take no more streams. For h2_request.c, like the
+ * next one. */
+void h2_note_step(struct h2 *h2);
+
+/* nghttp2's question for a request's body. */
 ssize_t h2_on_wanted(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t size,
                      uint32_t *flags, nghttp2_data_source *source, void *arg);
 

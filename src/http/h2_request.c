@@ -8,14 +8,18 @@ static const char *const connection_headers[] = {
     "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host",
 };
 
-static nghttp2_nv nv(const char *name, size_t name_size, const char *value, size_t value_size)
+static nghttp2_nv nv(const char *name, size_t name_size, const char *value, size_t value_size,
+                     uint8_t flags)
 {
-    return (nghttp2_nv){ (uint8_t *)name, (uint8_t *)value, name_size, value_size,
-                         NGHTTP2_NV_FLAG_NONE };
+    return (nghttp2_nv){ (uint8_t *)name, (uint8_t *)value, name_size, value_size, flags };
 }
 
-/* A string literal as the name. */
-#define NV(name, value, value_size) nv(name, sizeof(name) - 1, value, value_size)
+/* String literals need no copy: as the name, and as both. */
+#define NV(name, value, value_size)                                                                \
+    nv(name, sizeof(name) - 1, value, value_size, NGHTTP2_NV_FLAG_NO_COPY_NAME)
+#define NV_STATIC(name, value, value_size)                                                         \
+    nv(name, sizeof(name) - 1, value, value_size,                                                  \
+       NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
 
 static bool is_left_out(const char *name, size_t size, const char *value, size_t value_size)
 {
@@ -49,7 +53,7 @@ static size_t put_headers(nghttp2_nv *out, const struct il_headers *headers, str
             lower[at] = (char)(is_upper ? name[at] | 0x20 : name[at]);
         }
         il_bytes_added(names, entry->name_size);
-        out[count++] = nv(lower, entry->name_size, value, entry->value_size);
+        out[count++] = nv(lower, entry->name_size, value, entry->value_size, NGHTTP2_NV_FLAG_NONE);
     }
     return count;
 }
@@ -76,15 +80,15 @@ static size_t put_head(nghttp2_nv *out, const struct h1_request_head *head,
     size_t count = 0;
 
     out[count++] = NV(":method", head->method, strlen(head->method));
-    out[count++] = NV(":scheme", scheme, strlen(scheme));
+    out[count++] = NV_STATIC(":scheme", scheme, strlen(scheme));
     out[count++] = host != NULL ? NV(":authority", host, strlen(host))
                                 : NV(":authority", url->authority, url->authority_size);
     out[count++] = NV(":path", url->path_and_query, url->path_and_query_size);
     if (!seen->has_user_agent) {
-        out[count++] = NV("user-agent", H1_USER_AGENT, sizeof(H1_USER_AGENT) - 1);
+        out[count++] = NV_STATIC("user-agent", H1_USER_AGENT, sizeof(H1_USER_AGENT) - 1);
     }
     if (!seen->has_accept) {
-        out[count++] = NV("accept", "*/*", 3);
+        out[count++] = NV_STATIC("accept", "*/*", 3);
     }
     count += put_length(out + count, head, seen, digits);
     return count + put_headers(out + count, head->headers, names);
@@ -120,7 +124,7 @@ enum il_code h2_open_stream(struct h2 *h2, struct h2_stream *stream,
     size_t header_count = head->headers != NULL ? head->headers->count : 0;
     size_t names_size = head->headers != NULL ? head->headers->size : 0;
     struct h1_request_seen seen;
-    nghttp2_nv *out;
+    nghttp2_nv few[NV_FIXED_MAX], *out;
     int32_t id = NGHTTP2_ERR_NOMEM;
     enum il_code code = check(h2, head, &seen, err);
 
@@ -128,13 +132,16 @@ enum il_code h2_open_stream(struct h2 *h2, struct h2_stream *stream,
     if (code != IL_OK) {
         return code;
     }
-    out = il_malloc((header_count + NV_FIXED_MAX) * sizeof(*out));
+    out = header_count == 0 ? few : il_malloc((header_count + NV_FIXED_MAX) * sizeof(*out));
     il_bytes_truncate(&h2->names, 0);
-    if (out != NULL && il_bytes_reserve(&h2->names, names_size) == IL_OK) {
+    if (out != NULL && (names_size == 0 || il_bytes_reserve(&h2->names, names_size) == IL_OK)) {
         id = submit(h2, stream, head, &seen, out);
     }
-    il_free(out);
+    if (out != few) {
+        il_free(out);
+    }
     if (id < 0) {
+        h2_note_step(h2); /* there may be no more numbers for streams */
         return id == NGHTTP2_ERR_NOMEM
                    ? il_fail(err, IL_ENOMEM, "no memory for a request over HTTP/2")
                    : il_fail(err, IL_EPEERCLOSED, "this HTTP/2 connection takes no more requests");
