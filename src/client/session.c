@@ -313,6 +313,11 @@ void session_unlock(struct session *session)
     }
 }
 
+void session_unlock_unchanged(struct session *session)
+{
+    sys_mutex_unlock(&session->shared.mutex);
+}
+
 /* ---- seats ---- */
 
 static uint64_t seat_tick_ns(const struct session *session)

@@ -150,6 +150,9 @@ void session_lock(struct session *session) IL_ACQUIRES(session->shared.mutex) IL
 /* Unlock, and tell the pool what has changed. */
 void session_unlock(struct session *session) IL_RELEASES(session->shared.mutex) IL_NO_TSA;
 
+/* Unlock after nothing but looking, and nothing that the pool would want to know. */
+void session_unlock_unchanged(struct session *session) IL_RELEASES(session->shared.mutex) IL_NO_TSA;
+
 /* The loop's seat; makes one if need be. NULL, with `err`: the loop cannot watch the socket. With
  * the bound driver there is only one seat, the driver's. Thread: the one that holds `loop`. */
 struct session_seat *session_sit_locked(struct session *session, struct il_loop *loop,

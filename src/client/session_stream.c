@@ -13,8 +13,9 @@
 #include "client/session.h"
 
 struct session_stream {
-    struct session *session; /* a reference */
-    struct il_loop *home;    /* a reference */
+    struct session *session;           /* a reference */
+    struct il_loop *home;              /* a reference */
+    struct session_stream *next_spare; /* while it is none at all */
     struct job home_job;
     bool is_streaming;
     _Atomic uint32_t ref_count;
@@ -23,8 +24,7 @@ struct session_stream {
         struct il_call *call; /* NULL once it is over */
     } home_held;
 
-    struct { /* any thread, with the session's mutex held */
-        struct h2_stream h2;
+    struct {                          /* any thread, with the session's mutex held */
         uint64_t owner_loop_id;       /* whose next step it is: home, or where it was read last */
         struct session_seat *seat;    /* that counts it; NULL: none */
         struct il_response *response; /* where head and body go; NULL: nobody wants them */
@@ -39,12 +39,99 @@ struct session_stream {
         bool is_lost;    /* with the whole session */
         bool is_home_posted;
         struct party *reader; /* borrowed while it waits */
+        struct h2_stream h2;  /* the last: its memory stays when the rest is zeroed */
     } shared;
 };
 
 static struct session_stream *stream_of(struct h2_stream *h2)
 {
     return il_container_of(h2, struct session_stream, shared.h2);
+}
+
+/* ---- memory: a loop keeps what its finished streams leave behind ---- */
+
+#define SPARES_MAX 64 /* of one loop; about 1 KiB each, and its headers */
+
+/* A loop's; loop->held.streams. */
+struct stream_spares {
+    struct loop_guest guest;
+    struct session_stream *first;
+    uint32_t count;
+};
+
+static void stream_free(struct session_stream *x)
+{
+    h2_stream_deinit(&x->shared.h2);
+    il_free(x);
+}
+
+static void spares_on_loop_end(struct loop_guest *guest)
+{
+    struct stream_spares *spares = il_container_of(guest, struct stream_spares, guest);
+
+    while (spares->first != NULL) {
+        struct session_stream *x = spares->first;
+
+        spares->first = x->next_spare;
+        stream_free(x);
+    }
+    il_free(spares);
+}
+
+/* NULL: no memory, or the loop is ending. */
+static struct stream_spares *spares_of(struct il_loop *loop) IL_ON_LOOP(loop)
+{
+    if (loop->held.is_ending) {
+        loop->held.streams = NULL; /* freed already, or about to be */
+    } else if (IL_UNLIKELY(loop->held.streams == NULL)) {
+        struct stream_spares *spares = il_calloc(1, sizeof(*spares));
+
+        if (spares != NULL) {
+            il_list_init(&spares->guest.link);
+            spares->guest.on_loop_end = spares_on_loop_end;
+            loop->held.streams = spares;
+            loop_guest_add(loop, &spares->guest);
+        }
+    }
+    return loop->held.streams;
+}
+
+/* A stream that is empty but for the memory of its headers. NULL: no memory. */
+static struct session_stream *spares_take(struct il_loop *loop)
+{
+    struct stream_spares *spares = loop->held.is_ending ? NULL : loop->held.streams;
+    struct session_stream *x;
+
+    if (IL_LIKELY(spares != NULL && spares->first != NULL)) {
+        x = spares->first;
+        spares->first = x->next_spare;
+        spares->count--;
+        return x;
+    }
+    x = il_calloc(1, sizeof(*x));
+    if (x != NULL) {
+        h2_stream_init(&x->shared.h2);
+    }
+    return x;
+}
+
+static void spares_give(struct session_stream *x, struct il_loop *loop)
+{
+    struct stream_spares *spares = NULL;
+
+    if (loop_is_held_by_me(loop)) {
+        il_assert_on_loop(loop);
+        spares = spares_of(loop);
+    }
+    if (spares == NULL || spares->count == SPARES_MAX) {
+        stream_free(x);
+        return;
+    }
+    h2_stream_reset(&x->shared.h2);
+    memset(x, 0, offsetof(struct session_stream, shared.h2));
+    x->next_spare = spares->first;
+    spares->first = x;
+    spares->count++;
 }
 
 /* ---- references ---- */
@@ -57,15 +144,16 @@ static struct session_stream *stream_ref(struct session_stream *x)
 
 static void stream_unref(struct session_stream *x)
 {
+    struct il_loop *home = x->home;
+
     if (atomic_fetch_sub_explicit(&x->ref_count, 1, memory_order_acq_rel) > 1) {
         return;
     }
-    h2_stream_deinit(&x->shared.h2);
     il_bytes_deinit(&x->shared.source);
     il_bytes_deinit(&x->shared.chunks);
     session_unref(x->session);
-    (void)loop_unref(x->home);
-    il_free(x);
+    spares_give(x, home);
+    (void)loop_unref(home);
 }
 
 /* ---- whoever drives: telling the owner ---- */
@@ -228,7 +316,7 @@ static void complete(struct il_call *call, struct session_stream *x)
 struct stream_look {
     bool has_head, is_request_sent, is_over, is_lost, is_left, wants_source;
     enum h2_end end;
-    struct il_error error;
+    struct il_error error; /* only if it ended badly */
 };
 
 static void fail(struct il_call *call, struct session_stream *x, const struct stream_look *now)
@@ -252,17 +340,16 @@ static void fail(struct il_call *call, struct session_stream *x, const struct st
 static void look(struct session_stream *x, struct stream_look *ret_look)
 {
     session_lock(x->session);
-    *ret_look = (struct stream_look){
-        .has_head = x->shared.h2.status >= 200,
-        .is_request_sent = x->shared.is_request_sent,
-        .is_over = x->shared.is_over,
-        .is_lost = x->shared.is_lost,
-        .is_left = x->session->shared.h2.is_going_away &&
-                   x->session->shared.h2.goaway_code == NGHTTP2_NO_ERROR,
-        .wants_source = x->shared.is_source && !x->shared.is_source_ended && !x->shared.is_over &&
-                        il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX,
-        .end = x->shared.end,
-    };
+    ret_look->has_head = x->shared.h2.status >= 200;
+    ret_look->is_request_sent = x->shared.is_request_sent;
+    ret_look->is_over = x->shared.is_over;
+    ret_look->is_lost = x->shared.is_lost;
+    ret_look->is_left = x->session->shared.h2.is_going_away &&
+                        x->session->shared.h2.goaway_code == NGHTTP2_NO_ERROR;
+    ret_look->wants_source = x->shared.is_source && !x->shared.is_source_ended &&
+                             !x->shared.is_over &&
+                             il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX;
+    ret_look->end = x->shared.end;
     if (x->shared.is_over && x->shared.end != H2_END_COMPLETE) {
         ret_look->error = x->shared.h2.error;
     }
@@ -273,7 +360,7 @@ static void look(struct session_stream *x, struct stream_look *ret_look)
         }
         x->shared.response = NULL; /* it is the home loop's alone from here on */
     }
-    session_unlock(x->session);
+    session_unlock_unchanged(x->session);
 }
 
 static void note_progress(struct il_call *call, const struct stream_look *now)
@@ -326,7 +413,7 @@ static enum loop_result on_home(struct il_loop *loop, struct job *job)
 
 static struct session_stream *stream_new(struct il_call *call, struct session *session)
 {
-    struct session_stream *x = il_calloc(1, sizeof(*x));
+    struct session_stream *x = spares_take(call->home);
     const struct il_request *request = call->request;
 
     if (x == NULL) {
@@ -338,7 +425,6 @@ static struct session_stream *stream_new(struct il_call *call, struct session *s
     x->is_streaming = call->is_streaming;
     x->home_held.call = call;
     atomic_init(&x->ref_count, 1);
-    h2_stream_init(&x->shared.h2);
     il_bytes_init(&x->shared.source);
     il_bytes_init(&x->shared.chunks);
     x->shared.owner_loop_id = call->home->id;

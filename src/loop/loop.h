@@ -87,6 +87,7 @@ struct IL_CAPABILITY("loop") il_loop {
         char *scratch;    /* LOOP_SCRATCH_SIZE bytes lent to whatever receives at the moment */
         void *resolver;   /* src/net's: what it knows of names on this loop; a guest; or NULL */
         void *kits;       /* src/client's: what connections borrow; a guest; or NULL */
+        void *streams;    /* src/client's: spare memory; a guest; or NULL */
         void *reminders;  /* src/client's: sessions to be sent to; a guest; or NULL */
 
         /* the user code that runs or ran last, for who takes the loop over: src/rt's */
