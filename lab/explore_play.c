@@ -44,26 +44,14 @@ const char *explore_kind_meaning(enum explore_kind kind)
     return kinds[kind].meaning;
 }
 
-/* The catalogue's, but for those over HTTP/2, which the simulated server does not speak, and one
- * more. */
-static unsigned explore_cause_count(void)
-{
-    unsigned count = 1;
-
-    for (size_t i = 0; i < catalogue_cause_count(); i++) {
-        count += !catalogue_cause(i)->is_http2;
-    }
-    return count;
-}
-
 const struct cause *explore_cause_at(unsigned index)
 {
-    for (size_t i = 0; i < catalogue_cause_count(); i++) {
-        if (!catalogue_cause(i)->is_http2 && index-- == 0) {
-            return catalogue_cause(i);
-        }
+    size_t count = catalogue_cause_count();
+
+    if (index < count) {
+        return catalogue_cause(index);
     }
-    return index == 0 ? &cause_unasked : index == 1 ? &cause_general : NULL;
+    return index == count ? &cause_unasked : index == count + 1 ? &cause_general : NULL;
 }
 
 /* Half of the seeds are the general workload's. */
@@ -80,7 +68,7 @@ struct explore_run explore_run_of(const struct explore_choice *choice, uint64_t 
     if (run.cause == NULL && seed % 2 == 0) {
         run.cause = &cause_general;
     } else if (run.cause == NULL) {
-        run.cause = explore_cause_at((unsigned)(seed / 2 % explore_cause_count()));
+        run.cause = explore_cause_at((unsigned)(seed / 2 % (catalogue_cause_count() + 1)));
     }
     return run;
 }
