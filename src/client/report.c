@@ -77,9 +77,13 @@ static uint16_t address_port(const struct sockaddr_storage *address)
 static void report_socket(struct il_watch_connection *view, int fd)
 {
     struct sockaddr_storage local, peer;
-    int unread = sys_socket_bytes_unread(fd);
-    int unsent = sys_socket_bytes_unsent(fd);
+    int unread, unsent;
 
+    if (fd < 0) {
+        return; /* closed, and still listed for a moment */
+    }
+    unread = sys_socket_bytes_unread(fd);
+    unsent = sys_socket_bytes_unsent(fd);
     view->bytes_unread = unread > 0 ? (uint32_t)unread : 0;
     view->bytes_unsent = unsent > 0 ? (uint32_t)unsent : 0;
     if (sys_socket_names(fd, &local, &peer) == 0) {
