@@ -191,6 +191,8 @@ static bool chaos_open_clients(struct chaos *chaos, struct il_error *err)
         options.connections_per_host_max = chaos->plan.clients[i].connections_per_host_max;
         options.idle_per_host_max = chaos->plan.clients[i].idle_per_host_max;
         options.idle_timeout_ms = chaos->plan.clients[i].idle_timeout_ms;
+        /* A look around now and then would make good, late, for a wake that was lost. */
+        options.unread_timeout_ms = chaos->plan.clients[i].looks_around ? 0 : IL_FOREVER;
         options.no_keep_alive = chaos->plan.clients[i].no_keep_alive;
         options.http_version =
             chaos->plan.clients[i].is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;

@@ -87,7 +87,7 @@ struct chaos_plan {
     struct chaos_script_plan scripts[CHAOS_SCRIPTS_MAX];
     struct {
         uint32_t connections_per_host_max, idle_per_host_max, idle_timeout_ms;
-        bool no_keep_alive, is_http2;
+        bool no_keep_alive, is_http2, looks_around;
     } clients[2];
     uint32_t permit_count, channel_capacity;
     uint32_t calm_ms; /* when the faults stop, if they are to stop */

@@ -247,6 +247,7 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         plan->clients[i].idle_per_host_max = one_in(&dice, 3) ? 1 + below(&dice, 2) : 0;
         plan->clients[i].idle_timeout_ms = one_in(&dice, 3) ? 1 + below(&dice, 300) : 0;
         plan->clients[i].no_keep_alive = one_in(&dice, 12);
+        plan->clients[i].looks_around = one_in(&dice, 4);
         plan->clients[i].is_http2 = one_in(&dice, 2);
         if (plan->clients[i].is_http2 && one_in(&dice, 2)) { /* many streams on few sessions */
             plan->clients[i].connections_per_host_max = 1;

@@ -36,7 +36,6 @@
     X(OWNER_UNTOLD, "owner-untold", "who drives a session tells no other loop what came")          \
     X(SEAT_SHARED, "seat-shared", "a loop counts on the seat of another at its session")           \
     X(UNATTENDED, "unattended", "who waits for a session's places does not look after it")         \
-    X(ROOM_UNSEEN, "room-unseen", "when there is room to write again nobody writes")               \
     X(SOURCE_UNSENT, "source-unsent", "what a request's source has made is not sent")              \
     X(WINDOW_KEPT, "window-kept", "the session's window is lost with a body that nobody reads")    \
     X(WINDOW_QUIET, "window-quiet", "the server is not told that a body has been read")            \

@@ -238,14 +238,10 @@ static bool session_receive_locked(struct session *session, char *scratch, size_
 static bool session_drive_locked(struct session *session, struct il_loop *loop)
     IL_LOCKED(session->shared.mutex)
 {
-    uint64_t received_ns = session->shared.received_ns;
     bool has_more = session_receive_locked(session, loop->held.scratch, LOOP_SCRATCH_SIZE);
 
     atomic_store_explicit(&session->drove_loop_id, loop->id, memory_order_relaxed);
 
-    if (IL_MUTANT(ROOM_UNSEEN) && session->shared.received_ns == received_ns) {
-        return has_more;
-    }
     session_flush_locked(session);
     return has_more;
 }
