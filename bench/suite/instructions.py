@@ -29,7 +29,7 @@ KEPT = {
     "get-1": ["floor-blocking", "floor-epoll", "il-thread", "il-task", "il-call"],
     "get-64": ["floor-epoll", "il-task", "il-call"],
     "close": ["floor-epoll", "il-task", "il-call"],
-    "https-64": ["floor-tls", "il-task", "il-call"],
+    "https-64": ["floor-tls", "il-task"],
     "h2-64": ["il-task", "il-call"],
     "h2s-64": ["il-call"],
     "across": ["il-same", "il-across"],
