@@ -57,12 +57,13 @@ static void *on_malloc(size_t size, void *arg)
 static void on_free(void *piece, void *arg)
 {
     struct h2_memory *memory = arg;
-    struct h2_memory_block *block = block_of(piece);
+    struct h2_memory_block *block;
     size_t size;
 
     if (piece == NULL) {
         return;
     }
+    block = block_of(piece);
     size = block->step_count * H2_MEMORY_STEP;
     if (!IS_KEEPING || block->step_count > H2_MEMORY_SIZE_COUNT ||
         memory->kept_size + size > H2_MEMORY_KEPT_MAX) {
