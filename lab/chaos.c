@@ -19,6 +19,10 @@
 #define CHAOS_STACK_SIZE   65536
 #define CHAOS_REQUESTS_MAX 64
 
+/* Small ones, so that one that leaks is soon empty. */
+#define CHAOS_STREAM_WINDOW     16384
+#define CHAOS_CONNECTION_WINDOW 98304
+
 void chaos_wrong(struct chaos *chaos, const char *format, ...)
 {
     struct result *result = chaos->world->result;
@@ -193,6 +197,8 @@ static bool chaos_open_clients(struct chaos *chaos, struct il_error *err)
         options.idle_timeout_ms = chaos->plan.clients[i].idle_timeout_ms;
         /* A look around now and then would make good, late, for a wake that was lost. */
         options.unread_timeout_ms = chaos->plan.clients[i].looks_around ? 0 : IL_FOREVER;
+        options.http2_stream_window = CHAOS_STREAM_WINDOW;
+        options.http2_connection_window = CHAOS_CONNECTION_WINDOW;
         options.no_keep_alive = chaos->plan.clients[i].no_keep_alive;
         options.http_version =
             chaos->plan.clients[i].is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;

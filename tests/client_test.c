@@ -838,6 +838,22 @@ TEST(one_borrowed_request_serves_many_calls_at_once)
     stop();
 }
 
+TEST(windows_of_http_2_that_cannot_be_are_refused)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+
+    options.http2_stream_window = UINT32_C(1) << 31;
+    CHECK_EQ(il_client_new(&options, &client, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "http2_stream_window is 2147483648");
+    options.http2_stream_window = 1;
+    options.http2_connection_window = 65534;
+    CHECK_EQ(il_client_new(&options, &client, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "http2_connection_window is 65534; it may be 65535");
+    options.http2_connection_window = 65535;
+    CHECK_OK(il_client_new(&options, &client, &err));
+    il_client_unref(client);
+}
+
 TEST(misuse_is_an_error_that_names_the_argument)
 {
     struct il_response *response;

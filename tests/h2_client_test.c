@@ -409,6 +409,22 @@ static struct session *the_session(void)
     return il_container_of(client->pool.sessions.next, struct session, pooled.link);
 }
 
+TEST(the_windows_are_those_that_were_asked_for)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    nghttp2_session *session;
+
+    options.http2_stream_window = 12345;
+    options.http2_connection_window = 78901;
+    start_with(100, options);
+    check_get("/bytes/200000", 200000);
+    session = the_session()->shared.h2.session; /* nobody uses it now */
+    CHECK_EQ(nghttp2_session_get_local_settings(session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE),
+             12345);
+    CHECK_EQ(nghttp2_session_get_effective_local_window_size(session), 78901);
+    stop();
+}
+
 static uint32_t stream_count(struct session *session)
 {
     uint32_t count;

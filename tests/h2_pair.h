@@ -66,6 +66,9 @@ static inline size_t pair_on_wanted(struct h2_stream *stream, char *buffer, size
 static const struct h2_events pair_events = { pair_on_head, pair_on_body, pair_on_end,
                                               pair_on_wanted, false };
 
+static const struct h2_windows pair_windows = { .stream = 1024 * 1024,
+                                                .connection = 16 * 1024 * 1024 };
+
 struct pair {
     struct h2 h2;
     struct h2_peer *peer;
@@ -77,7 +80,7 @@ static inline void pair_init(struct pair *pair, uint32_t max_streams)
     struct il_error err;
 
     pair->peer = malloc(sizeof(*pair->peer));
-    CHECK_OK(h2_init(&pair->h2, &pair_events, &h1_response_limits_default, &err));
+    CHECK_OK(h2_init(&pair->h2, &pair_events, &h1_response_limits_default, &pair_windows, &err));
     h2_peer_init(pair->peer, max_streams);
 }
 

@@ -98,6 +98,11 @@ struct il_client_options {
     uint64_t body_size_max;   /* bytes of a body that is kept in memory; 64 MiB */
     uint32_t header_size_max; /* bytes of all header fields; 300 KiB */
 
+    /* HTTP/2: bytes of one streamed body that may wait for its reader, and bytes that may be on
+     * their way to us on one connection, 65,535 to 2^31 - 1. 0 means the default. */
+    uint32_t http2_stream_window;     /* 1 MiB */
+    uint32_t http2_connection_window; /* 16 MiB */
+
     /* For https. NULL: il_tls_new(NULL), made when the first https request needs it. The client
      * takes a reference of its own. */
     struct il_tls *tls;

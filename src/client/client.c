@@ -127,6 +127,10 @@ enum il_code il_client_new(const struct il_client_options *given, struct il_clie
     client->body_size_max = options.body_size_max;
     client->parser_limits = h1_response_limits_default;
     client->parser_limits.head_size_max = options.header_size_max;
+    client->h2_windows = (struct h2_windows){
+        .stream = options.http2_stream_window,
+        .connection = options.http2_connection_window,
+    };
     client_set_timeouts(client, &options);
     atomic_init(&client->tls, options.tls != NULL ? il_tls_ref(options.tls) : NULL);
     pool_init(&client->pool, &options);

@@ -26,6 +26,7 @@ struct il_client {
     uint64_t timeout_ms[CLIENT_PHASE_COUNT]; /* IL_NO_LIMIT for phases without a limit */
     uint64_t body_size_max;
     struct h1_response_limits parser_limits;
+    struct h2_windows h2_windows;
     struct host_table hosts;      /* whose addresses are given; does not change */
     struct resolve_cache *cache;  /* what DNS has said, to any loop */
     _Atomic(struct il_tls *) tls; /* a reference; NULL until https is wanted. See client_tls */

@@ -19,7 +19,15 @@ static const struct il_client_options options_default = {
     .total_timeout_ms = 300000,
     .body_size_max = 64 * 1024 * 1024,
     .header_size_max = 300 * 1024,
+    .http2_stream_window = 1024 * 1024,
+    .http2_connection_window = 16 * 1024 * 1024,
 };
+
+/* The bound driver holds both windows until a body is read, so it has those of hyper. */
+#define BOUND_STREAM_WINDOW     (2 * 1024 * 1024)
+#define BOUND_CONNECTION_WINDOW (5 * 1024 * 1024)
+
+#define CONNECTION_WINDOW_MIN 65535 /* what a connection begins with, RFC 9113 6.9.2 */
 
 void client_options_complete(struct il_client_options *options)
 {
@@ -45,6 +53,14 @@ void client_options_complete(struct il_client_options *options)
     DEFAULT(total_timeout_ms);
     DEFAULT(body_size_max);
     DEFAULT(header_size_max);
+    if (options->driver == IL_DRIVER_BOUND && options->http2_stream_window == 0) {
+        options->http2_stream_window = BOUND_STREAM_WINDOW;
+    }
+    if (options->driver == IL_DRIVER_BOUND && options->http2_connection_window == 0) {
+        options->http2_connection_window = BOUND_CONNECTION_WINDOW;
+    }
+    DEFAULT(http2_stream_window);
+    DEFAULT(http2_connection_window);
 #undef DEFAULT
 }
 
@@ -58,6 +74,20 @@ enum il_code client_options_check(const struct il_client_options *options, struc
         options->http_version != IL_HTTP_2_PRIOR_KNOWLEDGE) {
         return il_fail(err, IL_EINVAL, "il_client_options: unknown http_version %d",
                        (int)options->http_version);
+    }
+    if (options->http2_stream_window > INT32_MAX) {
+        return il_fail(
+            err, IL_EINVAL,
+            "il_client_options: http2_stream_window is %u; it may be up to %d (RFC 9113)",
+            options->http2_stream_window, INT32_MAX);
+    }
+    if (options->http2_connection_window != 0 &&
+        (options->http2_connection_window < CONNECTION_WINDOW_MIN ||
+         options->http2_connection_window > INT32_MAX)) {
+        return il_fail(err, IL_EINVAL,
+                       "il_client_options: http2_connection_window is %u; it may be %d to %d "
+                       "(RFC 9113)",
+                       options->http2_connection_window, CONNECTION_WINDOW_MIN, INT32_MAX);
     }
     for (size_t i = 0; options->hosts != NULL && i < options->host_count; i++) {
         if (options->hosts[i].host == NULL || options->hosts[i].addresses == NULL) {

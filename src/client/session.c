@@ -584,7 +584,7 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
     code = h2_init(&session->shared.h2,
                    client->driver == IL_DRIVER_BOUND ? &session_stream_events_bound
                                                      : &session_stream_events,
-                   &client->parser_limits, err);
+                   &client->parser_limits, &client->h2_windows, err);
     if (code == IL_OK && !stream_is_plain(stream) &&
         (session->tls_facts = tls_facts_new(stream)) == NULL) {
         code = il_fail(err, IL_ENOMEM, "no memory for a connection to %s", origin->identity.host);

@@ -14,7 +14,7 @@
  * watch of its own on the socket, in its own epoll set. Every set is told of every event, and
  * whoever comes first does all there is to do, for all. So a loop that is parked, stuck or gone
  * delays nobody: the others are told, too. What such a loop still occupies is bounded: a place
- * among the streams that the server allows, and H2_STREAM_WINDOW bytes of memory for each.
+ * among the streams that the server allows, and a window of memory for each.
  *
  * A loop whose calls wait in the pool for a place that the session has takes a seat, too: the end
  * of somebody's stream frees one, and that one's loop may not run to read it.

@@ -483,22 +483,19 @@ static void set_options(nghttp2_option *options)
 /* What we say first: no pushes, how much we take. (Not that we know no priorities, which is so:
  * with it nghttp2 1.52 schedules bodies in another way, and there frees one twice when it gets no
  * memory for it.) */
-static int send_settings(struct h2 *h2)
+static int send_settings(struct h2 *h2, const struct h2_windows *windows)
 {
-    bool holds_window = h2->events->holds_window;
     const nghttp2_settings_entry entries[] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
-          holds_window ? H2_HELD_STREAM_WINDOW : H2_STREAM_WINDOW },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, windows->stream },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->limits.head_size_max },
     };
     int result =
         nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, il_array_count(entries));
 
     return result != 0 ? result
-                       : nghttp2_session_set_local_window_size(
-                             h2->session, NGHTTP2_FLAG_NONE, 0,
-                             holds_window ? H2_HELD_CONNECTION_WINDOW : H2_CONNECTION_WINDOW);
+                       : nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
+                                                               (int32_t)windows->connection);
 }
 
 static int session_new(struct h2 *h2)
@@ -522,7 +519,8 @@ static int session_new(struct h2 *h2)
 }
 
 enum il_code h2_init(struct h2 *h2, const struct h2_events *events,
-                     const struct h1_response_limits *limits, struct il_error *err)
+                     const struct h1_response_limits *limits, const struct h2_windows *windows,
+                     struct il_error *err)
 {
     *h2 = (struct h2){
         .events = events,
@@ -531,7 +529,7 @@ enum il_code h2_init(struct h2 *h2, const struct h2_events *events,
     };
     il_list_init(&h2->streams);
     il_bytes_init(&h2->names);
-    if (session_new(h2) != 0 || send_settings(h2) != 0) {
+    if (session_new(h2) != 0 || send_settings(h2, windows) != 0) {
         h2_deinit(h2);
         return il_fail(err, IL_ENOMEM, "no memory for an HTTP/2 connection");
     }

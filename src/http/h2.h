@@ -10,7 +10,7 @@
  *
  * Windows: the connection's is given back as soon as bytes arrive, so that a body which nobody
  * reads holds up its own stream and no other; the stream's is given back with h2_consume, by
- * whoever has used the bytes. So a stream never holds more than H2_STREAM_WINDOW unread bytes. Who
+ * whoever has used the bytes. So a stream never holds more unread bytes than its window. Who
  * wants both to be given back with h2_consume, as hyper does, sets holds_window in its h2_events.
  *
  * From an event no function of this header may be called but h2_consume. Thread: one at a time. */
@@ -24,20 +24,14 @@
 #include "http/h1_response.h"
 #include "http/h2_memory.h"
 
-#ifndef H2_STREAM_WINDOW /* the simulated world has smaller ones: there bodies are small, too */
-#define H2_STREAM_WINDOW     (1024 * 1024)      /* bytes of a body that may wait for its reader */
-#define H2_CONNECTION_WINDOW (16 * 1024 * 1024) /* bytes in flight on all streams */
-#endif
-#define H2_HELD_STREAM_WINDOW     (2 * 1024 * 1024) /* with holds_window; both are hyper's */
-#define H2_HELD_CONNECTION_WINDOW (5 * 1024 * 1024)
-#define H2_STREAM_COUNT_MAX       100 /* until the server has said how many it allows, RFC 9113 6.5.2 */
-#define H2_IDLE_FRAMES_MAX        10000 /* frames in a row that brought no stream forward */
-#define H2_IDLE_BYTES_MAX         (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
-#define H2_ACKS_QUEUED_MAX        1000
-#define H2_SETTINGS_MAX           32   /* entries in one frame */
-#define H2_CONTINUATIONS_MAX      32   /* frames that one header section may be cut into */
-#define H2_RESETS_BURST           1000 /* streams that the server may reset at once, and then ... */
-#define H2_RESETS_PER_S           33   /* ... in each second */
+#define H2_STREAM_COUNT_MAX  100 /* until the server has said how many it allows, RFC 9113 6.5.2 */
+#define H2_IDLE_FRAMES_MAX   10000             /* frames in a row that brought no stream forward */
+#define H2_IDLE_BYTES_MAX    (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
+#define H2_ACKS_QUEUED_MAX   1000
+#define H2_SETTINGS_MAX      32   /* entries in one frame */
+#define H2_CONTINUATIONS_MAX 32   /* frames that one header section may be cut into */
+#define H2_RESETS_BURST      1000 /* streams that the server may reset at once, and then ... */
+#define H2_RESETS_PER_S      33   /* ... in each second */
 
 struct h2;
 struct h2_stream;
@@ -46,6 +40,12 @@ enum h2_end {
     H2_END_COMPLETE, /* the response is whole */
     H2_END_REFUSED,  /* the server has not acted on the request: it may be sent again */
     H2_END_FAILED,   /* stream->error says why */
+};
+
+/* How much the server may send without being asked for more, in bytes. */
+struct h2_windows {
+    uint32_t stream;     /* of one body: what may wait for its reader; up to 2^31 - 1 */
+    uint32_t connection; /* on all streams; 65,535 (which HTTP/2 begins with) to 2^31 - 1 */
 };
 
 /* What is told of a stream. Each gets the stream that was opened; after on_end it is the owner's
@@ -116,7 +116,8 @@ struct h2 {
 /* `limits` are those for heads in HTTP/1.1, of which head_size_max, field_count_max,
  * trailer_size_max and informational_max mean the same here. IL_ENOMEM. */
 IL_MUST_USE enum il_code h2_init(struct h2 *h2, const struct h2_events *events,
-                                 const struct h1_response_limits *limits, struct il_error *err);
+                                 const struct h1_response_limits *limits,
+                                 const struct h2_windows *windows, struct il_error *err);
 
 /* No stream may be open. A zeroed one is fine. */
 void h2_deinit(struct h2 *h2);

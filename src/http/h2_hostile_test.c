@@ -220,10 +220,10 @@ static void check_window(enum who_gets_it who, uint8_t flags, const char *payloa
     il_bytes_truncate(&frames, 0);
     put_frame(&frames, NGHTTP2_DATA, 0, 1, "x", 1);
     put_frame(&frames, NGHTTP2_DATA, flags, 3, payload, size);
-    for (uint64_t sent = 0; sent < 2 * (uint64_t)H2_CONNECTION_WINDOW; sent += size) {
+    for (uint64_t sent = 0; sent < 2 * (uint64_t)pair_windows.connection; sent += size) {
         struct il_bytes out;
 
-        if (who == NOBODY_WHO_READS && sent + size > H2_STREAM_WINDOW) {
+        if (who == NOBODY_WHO_READS && sent + size > pair_windows.stream) {
             break; /* an honest server stops here */
         }
         CHECK_EQ(h2_feed(&pair.h2, il_bytes_data(&frames), il_bytes_size(&frames), &pair.err),
@@ -232,7 +232,8 @@ static void check_window(enum who_gets_it who, uint8_t flags, const char *payloa
         CHECK_EQ(h2_pull(&pair.h2, &out, SIZE_MAX, &pair.err), IL_OK); /* windows given back */
         il_bytes_deinit(&out);
     }
-    CHECK(nghttp2_session_get_local_window_size(pair.h2.session) > H2_CONNECTION_WINDOW / 2);
+    CHECK(nghttp2_session_get_local_window_size(pair.h2.session) >
+          (int32_t)pair_windows.connection / 2);
     h2_abandon(&x.stream);
     h2_abandon(&useful.stream);
     il_bytes_deinit(&frames);

@@ -5,15 +5,18 @@
 
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_KEEPING false
-#elif defined(__has_feature)
+#if defined(__has_feature)
 #if __has_feature(address_sanitizer)
-#define IS_KEEPING false
+#define HAS_ASAN 1
 #endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
 #endif
-#ifndef IS_KEEPING
-#define IS_KEEPING true
+#ifdef HAS_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, size)   ((void)(at), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
 #endif
 
 /* What stands before each piece. */
@@ -41,6 +44,7 @@ static void *on_malloc(size_t size, void *arg)
     if (IL_LIKELY(block != NULL)) {
         memory->kept[step_count - 1] = block->next;
         memory->kept_size -= step_count * H2_MEMORY_STEP;
+        ASAN_UNPOISON_MEMORY_REGION(block + 1, step_count * H2_MEMORY_STEP);
         return block + 1;
     }
     if (size > SIZE_MAX / 2) {
@@ -65,14 +69,14 @@ static void on_free(void *piece, void *arg)
     }
     block = block_of(piece);
     size = block->step_count * H2_MEMORY_STEP;
-    if (!IS_KEEPING || block->step_count > H2_MEMORY_SIZE_COUNT ||
-        memory->kept_size + size > H2_MEMORY_KEPT_MAX) {
+    if (block->step_count > H2_MEMORY_SIZE_COUNT || memory->kept_size + size > H2_MEMORY_KEPT_MAX) {
         il_free(block);
         return;
     }
     block->next = memory->kept[block->step_count - 1];
     memory->kept[block->step_count - 1] = block;
     memory->kept_size += size;
+    ASAN_POISON_MEMORY_REGION(piece, size);
 }
 
 static void *on_calloc(size_t count, size_t size, void *arg)
@@ -121,6 +125,7 @@ void h2_memory_deinit(struct h2_memory *memory)
             struct h2_memory_block *block = memory->kept[i];
 
             memory->kept[i] = block->next;
+            ASAN_UNPOISON_MEMORY_REGION(block + 1, block->step_count * H2_MEMORY_STEP);
             il_free(block);
         }
     }

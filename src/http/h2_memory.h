@@ -2,7 +2,8 @@
  *
  * A stream costs nghttp2 some twenty small pieces, of a few sizes, again and again. They come from
  * il_malloc once, and then from lists by size; at most H2_MEMORY_KEPT_MAX bytes are kept so.
- * With AddressSanitizer nothing is kept, so that it sees what is used after it was given back.
+ * AddressSanitizer is told which pieces are kept, so that it sees what is used after it was given
+ * back.
  *
  * Thread: one at a time, as for the session. Ends: h2_memory_deinit, after the session. */
 #ifndef IL_HTTP_H2_MEMORY_H

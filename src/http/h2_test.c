@@ -138,7 +138,7 @@ TEST(a_body_that_nobody_reads_holds_up_no_other_stream)
     open_stream(&pair, &unread, "GET", "/bytes/50000000");
     CHECK_EQ(pair_run(&pair, 65536), IL_OK);
     CHECK(!unread.is_over);
-    CHECK_EQ(il_bytes_size(&unread.body), H2_STREAM_WINDOW);
+    CHECK_EQ(il_bytes_size(&unread.body), pair_windows.stream);
     open_stream(&pair, &x, "GET", "/bytes/20000000"); /* more than the connection's window */
     CHECK_EQ(pair_run(&pair, 65536), IL_OK);
     CHECK(x.is_over && x.end == H2_END_COMPLETE);

@@ -49,6 +49,8 @@ static bool on_head(struct h2_stream *stream)
     return true;
 }
 
+static const struct h2_windows windows = { .stream = 1024 * 1024, .connection = 16 * 1024 * 1024 };
+
 static bool on_body(struct h2_stream *stream, const char *bytes, size_t size)
 {
     struct exchange *x = exchange_of(stream);
@@ -62,7 +64,7 @@ static bool on_body(struct h2_stream *stream, const char *bytes, size_t size)
         h2_consume(stream, size);
     } else {
         x->unread += size;
-        FUZZ_CHECK(x->unread <= H2_STREAM_WINDOW);
+        FUZZ_CHECK(x->unread <= windows.stream);
     }
     return true;
 }
@@ -115,7 +117,7 @@ static void run_begin(struct run *run, uint8_t asked)
     struct url url;
 
     *run = (struct run){ .code = IL_OK };
-    FUZZ_CHECK(h2_init(&run->h2, &events, &h1_response_limits_default, &err) == IL_OK);
+    FUZZ_CHECK(h2_init(&run->h2, &events, &h1_response_limits_default, &windows, &err) == IL_OK);
     FUZZ_CHECK(url_parse("http://a/b", &url, &err) == IL_OK);
     for (int i = 0; i < STREAM_COUNT; i++) {
         struct h1_request_head head = { .method = methods[i],
