@@ -254,7 +254,9 @@ static bool get_take_host(struct get *get, const char *text)
         port = strtoul(colon + 1, &end, 10);
     }
     if (end == NULL || *end != ':' || port == 0 || port > UINT16_MAX) {
-        fprintf(stderr, "interloop get: --resolve is '%s', want HOST:PORT:ADDRESS[,ADDRESS]...\n",
+        fprintf(stderr,
+                "interloop get: --resolve is '%s', want HOST:PORT:ADDRESS[,ADDRESS]..., with a "
+                "port from 1 to 65535\n",
                 text);
         return false;
     }
