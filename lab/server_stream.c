@@ -98,7 +98,8 @@ static bool stream_put_fields(struct mux_stream *stream)
 
     while (at < end && is_put) {
         size_t size = (size_t)((const char *)memchr(at, '\n', (size_t)(end - at)) - at);
-        size_t name_size = 1 + strcspn(at + 1, ":"); /* ":path" begins with one */
+        const char *colon = memchr(at + 1, ':', size - 1); /* ":path" begins with one */
+        size_t name_size = (size_t)(colon - at);
 
         if (!is_framing(at, name_size)) {
             is_put = blob_add(&stream->in, at, size) && blob_add(&stream->in, "\r\n", 2);
