@@ -153,7 +153,7 @@ frontend front{number}
                      for number, ((version, wants), port) in enumerate(ports.items()))
     config = f"""global
     maxconn 100
-    hard-stop-after 1s
+    hard-stop-after 10s
     log stderr format raw local0 err
 defaults
     mode http

@@ -57,6 +57,10 @@ class Origin(threading.Thread):
         self.port = server.sockets[0].getsockname()[1]
         self.ready.set()
         self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(self.loop), return_exceptions=True))
+        self.loop.close()
 
     def stop(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
