@@ -16,6 +16,7 @@
 #define CHAOS_SLICE_MS     1000
 #define CHAOS_SLICES_MAX   600     /* no script takes longer, jumps of the clock not counted */
 #define CHAOS_FOREVER_MS   3600000 /* a day's last hour */
+#define CHAOS_SETTLE_MS    400     /* longer than a packet is on its way */
 #define CHAOS_STACK_SIZE   65536
 #define CHAOS_REQUESTS_MAX 64
 
@@ -499,6 +500,7 @@ static void chaos_play(struct chaos *chaos)
             sim_calm(SIM_FAULTS_ALL);
         }
         world_note(chaos->world, "from here on nothing goes wrong any more");
+        stage_sleep_ms(CHAOS_SETTLE_MS); /* what went wrong before is known by then */
         start_scripts(chaos, true);
     }
     /* In slices: a jump of the clock ends no more than one of them. */

@@ -178,7 +178,9 @@ static void draw_script(struct dice *dice, struct chaos_plan *plan, unsigned ind
 {
     struct chaos_script_plan *script = &plan->scripts[index];
 
-    script->runtime = is_plain && one_in(dice, 4) ? -1 : (int)below(dice, plan->runtime_count);
+    script->runtime = is_plain && one_in(dice, plan->is_crowd ? 12 : 4)
+                          ? -1
+                          : (int)below(dice, plan->runtime_count);
     script->is_late = is_lively && one_in(dice, 5);
     if (plan->channel_capacity > 0 && !script->is_late && one_in(dice, 3)) {
         script->role = one_in(dice, 2) ? CHAOS_SENDER : CHAOS_RECEIVER;
@@ -214,16 +216,21 @@ static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
     plan->client_count = 1;
     plan->clients[0].connections_per_host_max = 1 + one_in(dice, 3);
     plan->clients[0].no_keep_alive = one_in(dice, 4);
-    plan->clients[0].is_http2 = one_in(dice, 4); /* sessions have places enough, mostly */
+    plan->clients[0].is_http2 = one_in(dice, 8); /* sessions have places enough, mostly */
+    plan->clients[0].looks_around = false;
     plan->script_count = CHAOS_SCRIPTS_MAX;
     plan->runtime_count = 1 + below(dice, 2);
+    for (unsigned i = 0; i < plan->runtime_count;
+         i++) { /* many on one loop, who invite each other */
+        plan->runtimes[i].worker_count = plan->runtimes[i].worker_count > 0;
+    }
     plan->channel_capacity = 0;
     for (size_t i = 0; i < LAB_COUNT(kinds); i++) {
         bool is_of_pool = i <= CHAOS_CALL_END || i == CHAOS_CANCEL || i == CHAOS_CLOSE_IDLE;
 
         weights[i] = is_of_pool ? weights[i] : i == CHAOS_SLEEP;
     }
-    weights[CHAOS_BLOCK] = 3; /* what has come meanwhile is all there when it returns */
+    weights[CHAOS_BLOCK] = 6; /* what has come meanwhile is all there when it returns */
 }
 
 void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
