@@ -103,10 +103,13 @@ static void unread_end(struct unread *unread, struct il_task *tasks[UNREAD_COUNT
 
     stage_event_set(unread->may_end);
     for (unsigned i = 0; i < UNREAD_COUNT; i++) {
-        if (tasks[i] != NULL &&
-            il_task_join(tasks[i], il_deadline_in_ms(WORLD_STEP_MS), &err) != IL_OK) {
+        uint64_t until_ns = il_deadline_in_ms(WORLD_STEP_MS);
+
+        while (tasks[i] != NULL && il_task_join(tasks[i], until_ns, &err) != IL_OK) {
             world_fail(unread->world, "a task that has a response does not end: %.150s",
                        err.message);
+            il_task_cancel(tasks[i]); /* what it has of us ends with us: it must */
+            until_ns = IL_FOREVER;
         }
         (void)il_task_unref(tasks[i]);
     }
