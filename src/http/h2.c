@@ -78,9 +78,28 @@ static struct h2_stream *stream_of(struct h2 *h2, int32_t id)
     return h2->recent;
 }
 
+static void h2_fail_for_memory(struct h2 *h2)
+{
+    if (!h2->has_failed) {
+        h2->has_failed = true;
+        il_fail(&h2->error, IL_ENOMEM, "no memory to go on with an HTTP/2 connection");
+    }
+}
+
+/* What nghttp2 said to something that is to be sent. If it has forgotten that for want of memory,
+ * the server would wait for it for ever: a window, a place among the streams. The next h2_pull
+ * says so. */
+static void h2_check_queued(struct h2 *h2, int result)
+{
+    if (result == NGHTTP2_ERR_NOMEM) {
+        h2_fail_for_memory(h2);
+    }
+}
+
 static void stream_reset(struct h2_stream *stream, uint32_t code)
 {
-    (void)nghttp2_submit_rst_stream(stream->h2->session, NGHTTP2_FLAG_NONE, stream->id, code);
+    h2_check_queued(stream->h2, nghttp2_submit_rst_stream(stream->h2->session, NGHTTP2_FLAG_NONE,
+                                                          stream->id, code));
 }
 
 /* ---- bounds ---- */
@@ -340,7 +359,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     bool is_wanted = stream != NULL && !stream->has_failed;
 
     if (!IL_MUTANT(WINDOW_KEPT) && (!is_wanted || !stream->h2->events->holds_window)) {
-        (void)nghttp2_session_consume_connection(session, size);
+        h2_check_queued(arg, nghttp2_session_consume_connection(session, size));
     }
     if (!is_wanted) {
         return 0;
@@ -569,14 +588,12 @@ static enum il_code h2_report(const struct h2 *h2, struct il_error *err)
 /* nghttp2 has given up. */
 static enum il_code h2_report_fatal(struct h2 *h2, int result, struct il_error *err)
 {
-    if (!h2->has_failed) {
+    if (result == NGHTTP2_ERR_NOMEM) {
+        h2_fail_for_memory(h2);
+    } else if (!h2->has_failed) {
         h2->has_failed = true;
-        if (result == NGHTTP2_ERR_NOMEM) {
-            il_fail(&h2->error, IL_ENOMEM, "no memory to go on with an HTTP/2 connection");
-        } else {
-            il_fail(&h2->error, IL_EPROTOCOL, "the server broke the rules of HTTP/2: %s",
-                    nghttp2_strerror(result));
-        }
+        il_fail(&h2->error, IL_EPROTOCOL, "the server broke the rules of HTTP/2: %s",
+                nghttp2_strerror(result));
     }
     return h2_report(h2, err);
 }
@@ -653,19 +670,21 @@ void h2_fail(struct h2 *h2, const struct il_error *error)
 void h2_resume(struct h2_stream *stream)
 {
     if (stream->id != 0) {
-        (void)nghttp2_session_resume_data(stream->h2->session, stream->id);
+        h2_check_queued(stream->h2, nghttp2_session_resume_data(stream->h2->session, stream->id));
     }
 }
 
 void h2_consume(struct h2_stream *stream, size_t size)
 {
     if (stream->h2->events->holds_window) {
-        (void)nghttp2_session_consume_connection(stream->h2->session, size);
+        h2_check_queued(stream->h2, nghttp2_session_consume_connection(stream->h2->session, size));
     }
     if (stream->id != 0) {
-        (void)nghttp2_session_consume_stream(stream->h2->session, stream->id, size);
+        h2_check_queued(stream->h2,
+                        nghttp2_session_consume_stream(stream->h2->session, stream->id, size));
         if (IL_MUTANT(WINDOW_KEPT)) {
-            (void)nghttp2_session_consume_connection(stream->h2->session, size);
+            h2_check_queued(stream->h2,
+                            nghttp2_session_consume_connection(stream->h2->session, size));
         }
     }
 }
