@@ -216,7 +216,8 @@ def summary(about, outcomes):
         if any(cells):
             lines.append([title] + [cell or "" for cell in cells])
     machine = about["machine"]
-    text = (f"CPU of the client's process for a small GET over loopback, and how many times the floor; memory of a "
-            f"request in flight. {machine['cpu']}, {machine['cores']} cores, {machine['date']}, medians of "
+    memory = "; memory of a request in flight" if "held-10k" in by_name else ""
+    text = (f"CPU of the client's process for a small GET over loopback, and how many times the floor{memory}. "
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}, medians of "
             f"{about['rounds']} interleaved rounds.")
     return "\n".join([_table([""] + [heading for _, heading in columns], lines), "", textwrap.fill(text, LINE_WIDTH)])
