@@ -15,6 +15,7 @@
 #include "lab/server.h"
 #include "rt/rt.h"
 #include "tests/check.h"
+#include "tests/own_loop.h"
 
 static struct il_error err;
 static struct lab_server *server;
@@ -89,7 +90,7 @@ static inline void stop(void)
     CHECK_EQ(stats.waiters, 0);
     CHECK_EQ(stats.connections, stats.idle);
     client = il_client_unref(client);
-    (void)il_sleep_ms(1); /* lets this thread's own loop close what is bound to it */
+    turn_own_loop(); /* closes what is bound to it */
     CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
     lab_server_stop(server);
 }

@@ -2,6 +2,7 @@
 #include "interloop/client.h"
 #include "lab/server.h"
 #include "tests/check.h"
+#include "tests/own_loop.h"
 
 static struct il_error err;
 
@@ -41,7 +42,7 @@ TEST(streamed_body_that_breaks_off_while_nobody_reads_is_an_error_at_once)
     CHECK(lab_server_wait_held(server, "middle", 1, lab_in_ms(10000)));
     CHECK_OK(lab_server_write(server, 1, "1", 1, &err)); /* the beginning of a chunk's size */
     CHECK_OK(lab_server_close(server, 1, LAB_CLOSE_FIN, &err));
-    CHECK_EQ(il_sleep_ms(1), IL_OK); /* our loop is told */
+    turn_own_loop(); /* it is told */
     CHECK_EQ(il_response_read(response, &byte, 1, &got, &err), IL_EPEERCLOSED);
     il_response_free(response);
     il_request_free(request);

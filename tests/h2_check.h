@@ -16,6 +16,7 @@
 #include "rt/rt.h"
 #include "tests/check.h"
 #include "tests/h2_server.h"
+#include "tests/own_loop.h"
 
 static struct il_error err;
 static struct h2_server *server;
@@ -43,7 +44,7 @@ static inline void stop(void)
     CHECK_EQ(stats.waiters, 0);
     CHECK_EQ(stats.connections, stats.idle);
     client = il_client_unref(client);
-    (void)il_sleep_ms(1);
+    turn_own_loop(); /* closes what is bound to it */
     CHECK(h2_server_wait(server, &server->open, 0));
     h2_server_stop(server);
 }

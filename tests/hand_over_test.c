@@ -10,6 +10,7 @@
 #include "lab/server.h"
 #include "rt/rt.h"
 #include "tests/check.h"
+#include "tests/own_loop.h"
 
 static struct il_error err;
 static struct lab_server *server;
@@ -40,7 +41,7 @@ static void stop(void)
     CHECK_EQ(totals.runtimes, 0);
     CHECK_EQ(totals.calls, 0);
     CHECK_EQ(totals.tasks, 0);
-    (void)il_sleep_ms(1); /* lets this thread's own loop close what is bound to it */
+    turn_own_loop(); /* closes what is bound to it */
     lab_server_stop(server);
 }
 

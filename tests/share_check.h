@@ -20,6 +20,7 @@
 #include "rt/rt.h"
 #include "share/desk.h"
 #include "sync/sync_check.h"
+#include "tests/own_loop.h"
 
 /* ---- the scene ---- */
 
@@ -55,7 +56,7 @@ static inline void scene_end(struct scene *scene)
     struct il_memory_use use;
 
     check_nothing_left();
-    (void)il_sleep_ms(1); /* lets this thread's own loop do what others have posted to it */
+    turn_own_loop(); /* does what others have posted to it */
     scene_drop_kits();
     CHECK(lab_server_wait_open(scene->server, 0, lab_in_ms(20000)));
     lab_server_stop(scene->server);

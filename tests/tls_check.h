@@ -11,6 +11,7 @@
 #include "lab/certificates.h"
 #include "lab/server.h"
 #include "tests/check.h"
+#include "tests/own_loop.h"
 
 static struct il_error err;
 static struct lab_authority *authority;
@@ -84,7 +85,7 @@ static inline void tls_stop(void)
     CHECK_EQ(stats.calls, 0);
     CHECK_EQ(stats.connections, stats.idle);
     client = il_client_unref(client);
-    (void)il_sleep_ms(1); /* lets this thread's own loop close what is bound to it */
+    turn_own_loop(); /* closes what is bound to it */
     CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
     lab_server_stop(server);
     lab_authority_free(authority);
