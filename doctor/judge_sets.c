@@ -371,9 +371,9 @@ static void conclude_parked(struct look *look, uint32_t set, const struct conten
     say_sockets(look, finding, set);
     if (contents->response_count == 0) {
         finding_say(finding,
-                    "none of the %u connections in the set has unread bytes: what lies "
-                    "there is a wake-up, that is a message or a task for this runtime",
-                    contents->tcp_count);
+                    "%u connection%s in the set, none with unread bytes: what lies there is a "
+                    "wake-up, that is a message or a task for this runtime",
+                    contents->tcp_count, contents->tcp_count == 1 ? "" : "s");
     } else {
         finding->since_ms = il_max_u64(contents->oldest_ms, finding->since_ms);
     }

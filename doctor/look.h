@@ -17,7 +17,6 @@
 #define LOOK_FDS_MAX         65536u
 #define LOOK_SETS_MAX        512u
 #define LOOK_SET_WATCHES_MAX 65536u
-#define LOOK_SOCKETS_MAX     65536u
 #define LOOK_POLLED_FDS_MAX  4096u /* fds looked at in the array of one poll() or select() */
 #define LOOK_FRAMES_MAX      48u
 #define LOOK_LIMITS_MAX      24u

@@ -382,8 +382,8 @@ int many_all(const struct doctor_options *options, const char *name)
     if (options->json) {
         printf("],\"looked_at\":%u,\"refused\":%u}\n", all->looked, all->refused);
     } else {
-        printf("%u processes with sockets looked at, %u with something standing still", all->looked,
-               all->found);
+        printf("%u process%s with sockets looked at, %u with something standing still", all->looked,
+               all->looked == 1 ? "" : "es", all->found);
         printf(all->refused > 0 ? "; %u more may not be looked at by this user (try sudo)\n" : "\n",
                all->refused);
     }

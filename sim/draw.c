@@ -140,11 +140,6 @@ uint64_t sim_draw(uint64_t bound)
     return draw_of(SIM_FOR_PROGRAM, bound);
 }
 
-bool sim_chance(uint32_t weight)
-{
-    return sim_draw(65536) < weight;
-}
-
 const char *sim_fault_name(enum sim_fault fault)
 {
     static const char *const names[SIM_FAULT_COUNT] = {

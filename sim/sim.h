@@ -124,9 +124,8 @@ bool sim_is_running(void);
  * alive must now come to an end. */
 void sim_calm(uint32_t faults);
 
-/* Within: draw from the run's seed: below `bound`; true in `weight` of 65536 cases. */
+/* Within: draw from the run's seed: below `bound`. */
 uint64_t sim_draw(uint64_t bound);
-bool sim_chance(uint32_t weight);
 
 /* Within: would a fault of this kind happen now? Counts it when it does. */
 bool sim_fault(enum sim_fault fault);
@@ -226,8 +225,5 @@ void sim_changed(void);
 
 /* Within: a step: time goes by, others may go on. */
 void sim_step(void);
-
-/* Within: now, in virtual time since the run began. */
-uint64_t sim_now_ns(void);
 
 #endif

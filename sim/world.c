@@ -148,11 +148,6 @@ bool sim_is_running(void)
     return sim.report != NULL;
 }
 
-uint64_t sim_now_ns(void)
-{
-    return sim.now_ns - SIM_START_NS;
-}
-
 void sim_held(unsigned *ret_fd_count, unsigned *ret_thread_count)
 {
     *ret_fd_count = sim.file_count;

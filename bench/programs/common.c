@@ -307,6 +307,27 @@ size_t histogram_index(uint64_t value_ns)
 
 /* ---- the wire ---- */
 
+#define BACKLOG 16384
+
+int bench_listen(uint16_t port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons(port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 || /* inherited */
+        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, BACKLOG) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
+        bench_fail("listen");
+    }
+    printf("listening %u\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
 int bench_connect(uint16_t port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET,

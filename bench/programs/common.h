@@ -105,6 +105,10 @@ uint64_t bench_now_ns(void);
 /* Say what failed (with errno's text if it is set) and end the process. */
 __attribute__((noreturn)) void bench_fail(const char *what);
 
+/* For servers: listen on 127.0.0.1 (0: any free port) without blocking, say so on stdout
+ * ("listening PORT"), and return the socket. What it accepts has TCP_NODELAY. */
+int bench_listen(uint16_t port);
+
 /* A connected, blocking socket to 127.0.0.1 at `port`, TCP_NODELAY set. */
 int bench_connect(uint16_t port);
 

@@ -37,7 +37,6 @@
 #define CHUNK_SIZE    ((size_t)256 * 1024) /* of a large body, sent from one static buffer */
 #define EVENTS_MAX    256
 #define ACCEPTS_MAX   64 /* in one go, so that a flood of connects does not starve the others */
-#define BACKLOG       16384
 #define NS_PER_MS     1000000u
 
 #define SMALL_BODY "hello world\n"
@@ -318,26 +317,6 @@ static void server_accept(int listen_fd)
     }
 }
 
-static int server_listen(uint16_t port)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_port = htons(port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) <
-            0 || /* accepted ones inherit it */
-        bind(fd, (struct sockaddr *)&address, size) < 0 ||
-        listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
-        bench_fail("listen");
-    }
-    printf("listening %u\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
 /* Answer those whose time has come; return how long epoll may wait for the next, in milliseconds.
  */
 static int server_answer_delayed(void)
@@ -395,5 +374,5 @@ int main(int argc, char **argv)
     }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     bench_raise_file_limit(1024);
-    server_run(server_listen(port));
+    server_run(bench_listen(port));
 }

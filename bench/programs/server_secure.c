@@ -44,7 +44,6 @@
 #define OUTPUT_SIZE  ((size_t)1024 * 1024)
 #define EVENTS_MAX   256
 #define ACCEPTS_MAX  64
-#define BACKLOG      16384
 #define TLS_FIRST    0x16   /* the first byte of a TLS connection: a handshake record */
 #define HPACK_STATUS "\x88" /* :status 200 */
 
@@ -468,25 +467,6 @@ static void server_accept(int listen_fd)
     }
 }
 
-static int server_listen(uint16_t port)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_port = htons(port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 || /* inherited */
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, BACKLOG) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
-        bench_fail("listen");
-    }
-    printf("listening %u\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
 static void server_run(int listen_fd)
 {
     struct epoll_event events[EVENTS_MAX];
@@ -592,5 +572,5 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     bench_raise_file_limit(1024);
     tls_set_up(certificate, key, version_max, resumes);
-    server_run(server_listen(port));
+    server_run(bench_listen(port));
 }

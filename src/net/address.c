@@ -26,18 +26,6 @@ struct net_address net_address_v6(const struct in6_addr *from, uint16_t port)
     return address;
 }
 
-bool net_address_equal(const struct net_address *a, const struct net_address *b)
-{
-    if (net_address_family(a) != net_address_family(b)) {
-        return false;
-    }
-    if (net_address_family(a) == AF_INET6) {
-        return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof(a->v6.sin6_addr)) == 0 &&
-               a->v6.sin6_port == b->v6.sin6_port;
-    }
-    return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr && a->v4.sin_port == b->v4.sin_port;
-}
-
 bool net_address_parse(const char *text, struct net_address *ret_address)
 {
     struct in6_addr v6;

@@ -29,9 +29,6 @@ static inline socklen_t net_address_size(const struct net_address *address)
 struct net_address net_address_v4(const struct in_addr *from, uint16_t port);
 struct net_address net_address_v6(const struct in6_addr *from, uint16_t port);
 
-/* Same family, address and port? */
-bool net_address_equal(const struct net_address *a, const struct net_address *b);
-
 /* Read "127.0.0.1" or "::1", with port 0; false when `text` is neither. Zone ids ("fe80::1%eth0")
  * are not read: two programs that look at the same text would not agree on what they mean. */
 bool net_address_parse(const char *text, struct net_address *ret_address);
