@@ -838,7 +838,7 @@ TEST(one_borrowed_request_serves_many_calls_at_once)
     stop();
 }
 
-TEST(windows_of_http_2_that_cannot_be_are_refused)
+TEST(limits_that_cannot_be_are_refused)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
 
@@ -850,6 +850,10 @@ TEST(windows_of_http_2_that_cannot_be_are_refused)
     CHECK_EQ(il_client_new(&options, &client, &err), IL_EINVAL);
     CHECK_CONTAINS(err.message, "http2_connection_window is 65534; it may be 65535");
     options.http2_connection_window = 65535;
+    options.header_size_max = 1024 * 1024 + 1;
+    CHECK_EQ(il_client_new(&options, &client, &err), IL_EINVAL);
+    CHECK_CONTAINS(err.message, "header_size_max is 1048577; it may be up to 1048576");
+    options.header_size_max = 1024 * 1024;
     CHECK_OK(il_client_new(&options, &client, &err));
     il_client_unref(client);
 }

@@ -96,7 +96,7 @@ struct il_client_options {
 
     /* What a server may send. 0 means the default. */
     uint64_t body_size_max;   /* bytes of a body that is kept in memory; 64 MiB */
-    uint32_t header_size_max; /* bytes of all header fields; 300 KiB */
+    uint32_t header_size_max; /* bytes of all header fields; 300 KiB, at most 1 MiB */
 
     /* HTTP/2: bytes of one streamed body that may wait for its reader, and bytes that may be on
      * their way to us on one connection, 65,535 to 2^31 - 1. 0 means the default. */

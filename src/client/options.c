@@ -89,6 +89,11 @@ enum il_code client_options_check(const struct il_client_options *options, struc
                        "(RFC 9113)",
                        options->http2_connection_window, CONNECTION_WINDOW_MIN, INT32_MAX);
     }
+    if (options->header_size_max > HEADERS_SIZE_MAX) {
+        return il_fail(err, IL_EINVAL,
+                       "il_client_options: header_size_max is %u; it may be up to %d",
+                       options->header_size_max, HEADERS_SIZE_MAX);
+    }
     for (size_t i = 0; options->hosts != NULL && i < options->host_count; i++) {
         if (options->hosts[i].host == NULL || options->hosts[i].addresses == NULL) {
             return il_fail(err, IL_EINVAL, "il_client_options: hosts[%zu] has no %s", i,

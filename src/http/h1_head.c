@@ -201,7 +201,8 @@ static enum il_code fail_from_guard(struct h1_head *head, const char *data, cons
         return fail_at(head, IL_EPROTOCOL, at, end, "a line begins with a space (folded header)",
                        err);
     case H1_FAULT_SIZE:
-        return fail_limit(head, "too many bytes", head->lines.limits.size_max, " bytes", err);
+        return fail_limit(head, "too many bytes", head->lines.limits.size_max,
+                          head->is_trailer ? " bytes" : " bytes (header_size_max)", err);
     case H1_FAULT_LINE_SIZE:
         return fail_limit(head, "a line that is too long", head->lines.limits.line_size_max,
                           " bytes", err);

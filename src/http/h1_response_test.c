@@ -536,7 +536,8 @@ TEST(default_limits_are_reached_and_named)
                            "789012345678901234567890123456789\r\n",
                            3100, "\r\n", &err),
              IL_EHEADERSIZE);
-    CHECK_STR(err.message, "the response's header has too many bytes; the limit is 307200 bytes");
+    CHECK_STR(err.message, "the response's header has too many bytes; the limit is 307200 bytes "
+                           "(header_size_max)");
 
     h1_response_begin(&r, "GET");
     CHECK_EQ(feed_repeated(&r, CHK "0\r\n", "A: 0123456789\r\n", 4400, "\r\n", &err),

@@ -28,10 +28,11 @@
 #define H2_IDLE_FRAMES_MAX   10000             /* frames in a row that brought no stream forward */
 #define H2_IDLE_BYTES_MAX    (4 * 1024 * 1024) /* likewise, in bytes: some frames are not counted */
 #define H2_ACKS_QUEUED_MAX   1000
-#define H2_SETTINGS_MAX      32   /* entries in one frame */
-#define H2_CONTINUATIONS_MAX 32   /* frames that one header section may be cut into */
-#define H2_RESETS_BURST      1000 /* streams that the server may reset at once, and then ... */
-#define H2_RESETS_PER_S      33   /* ... in each second */
+#define H2_SETTINGS_MAX      32    /* entries in one frame */
+#define H2_CONTINUATIONS_MAX 32    /* frames that one header section may be cut into */
+#define H2_FIELD_SIZE_MAX    65536 /* bytes of a name or a value: nghttp2's, not to be changed */
+#define H2_RESETS_BURST      1000  /* streams that the server may reset at once, and then ... */
+#define H2_RESETS_PER_S      33    /* ... in each second */
 
 struct h2;
 struct h2_stream;
