@@ -250,20 +250,26 @@ TEST(wrong_settings_are_refused_at_once_with_the_reason)
         CHECK(il_tls_new(&options, &tls, &err) != IL_OK);                                          \
         CHECK_CONTAINS(err.message, part);                                                         \
     } while (0)
-    REFUSED("cannot read ca '/nonexistent/ca.pem': No such file", .ca_file = "/nonexistent/ca.pem");
-    REFUSED("'/dev/null/x' is not a directory", .ca_directory = "/dev/null/x");
-    REFUSED("holds no certificate", .ca_pem = "nothing", .ca_pem_size = 7);
+    REFUSED("cannot read ca_file '/none/ca.pem': No such file", .ca_file = "/none/ca.pem");
+    REFUSED("cannot read ca_directory '/none': No such file", .ca_directory = "/none");
+    REFUSED("ca_directory '/dev/null' is not a directory", .ca_directory = "/dev/null");
+    REFUSED("ca_pem holds no certificate", .ca_pem = "nothing", .ca_pem_size = 7);
+    REFUSED("ca_file '/dev/null' holds no certificate", .ca_file = "/dev/null");
     REFUSED("certificate 1 of ca_pem is damaged", .ca_pem = garbage,
             .ca_pem_size = sizeof(garbage) - 1);
-    REFUSED("the pin 'sha256//x' is not", .pins = "sha256//x");
-    REFUSED("the pin '' is not", .pins = "");
+    REFUSED("pins: 'sha256//x' is not", .pins = "sha256//x");
+    REFUSED("pins: '' is not", .pins = "");
     REFUSED("want IL_TLS_1_2", .version_min = IL_TLS_1_3, .version_max = IL_TLS_1_2);
     REFUSED("want IL_TLS_1_2", .version_min = (enum il_tls_version)11);
     REFUSED("no private key", .certificate_pem = one.pem, .certificate_pem_size = strlen(one.pem));
     REFUSED("does not belong", .certificate_pem = one.pem, .certificate_pem_size = strlen(one.pem),
             .key_pem = two.key_pem, .key_pem_size = strlen(two.key_pem));
-    REFUSED("without a certificate", .key_pem = two.key_pem, .key_pem_size = strlen(two.key_pem));
-    REFUSED("which?", .certificate_pem = one.pem, .certificate_pem_size = strlen(one.pem),
+    REFUSED("key_pem without certificate_file", .key_pem = two.key_pem,
+            .key_pem_size = strlen(two.key_pem));
+    REFUSED("cannot read key_file '/none'", .certificate_pem = one.pem,
+            .certificate_pem_size = strlen(one.pem), .key_file = "/none");
+    REFUSED("certificate_file '/dev/null' and certificate_pem are both given",
+            .certificate_pem = one.pem, .certificate_pem_size = strlen(one.pem),
             .certificate_file = "/dev/null");
     REFUSED("cannot write key_log_file", .key_log_file = "/nonexistent/keys");
 #undef REFUSED

@@ -61,6 +61,7 @@ const uint8_t *tls_identity(const struct il_tls *tls)
 
 /* ---- files, and PEM ---- */
 
+/* `what` names it in messages: "ca_file '/etc/x.pem'". */
 static enum il_code pem_read_file(const struct made *made, const char *what, const char *path,
                                   struct il_bytes *bytes)
 {
@@ -70,7 +71,7 @@ static enum il_code pem_read_file(const struct made *made, const char *what, con
 
     if (file == NULL) {
         ERR_clear_error();
-        return il_fail_errno(made->err, IL_ESYS, sys_errno, "cannot read %s '%.100s'", what, path);
+        return il_fail_errno(made->err, IL_ESYS, sys_errno, "cannot read %s", what);
     }
     do {
         code = il_bytes_reserve(bytes, 16384);
@@ -78,12 +79,11 @@ static enum il_code pem_read_file(const struct made *made, const char *what, con
         il_bytes_added(bytes, got > 0 ? (size_t)got : 0);
     } while (got > 0 && il_bytes_size(bytes) <= PEM_FILE_SIZE_MAX);
     if (code != IL_OK) {
-        code = il_fail(made->err, IL_ENOMEM, "no memory to read %s '%.100s'", what, path);
+        code = il_fail(made->err, IL_ENOMEM, "no memory to read %s", what);
     } else if (got < 0) {
-        code = il_fail_errno(made->err, IL_ESYS, errno, "cannot read %s '%.100s'", what, path);
+        code = il_fail_errno(made->err, IL_ESYS, errno, "cannot read %s", what);
     } else if (got > 0) {
-        code = il_fail(made->err, IL_EINVAL, "%s '%.100s' is larger than %d bytes", what, path,
-                       PEM_FILE_SIZE_MAX);
+        code = il_fail(made->err, IL_EINVAL, "%s is larger than %d bytes", what, PEM_FILE_SIZE_MAX);
     }
     BIO_free(file);
     ERR_clear_error();
@@ -106,8 +106,9 @@ static void pem_free(struct pem *pem)
     il_bytes_deinit(&pem->file);
 }
 
-/* `text` becomes the name of it. Nothing given: no bytes. */
-static enum il_code pem_get(const struct made *made, const char *what, const char *path,
+/* `option` is what its two options have in common: "ca" of ca_file and ca_pem. `text` becomes the
+ * name of what is given. Nothing given: no bytes. */
+static enum il_code pem_get(const struct made *made, const char *option, const char *path,
                             const void *bytes, size_t size, struct pem *ret_pem,
                             char text[static TEXT_SIZE])
 {
@@ -116,14 +117,14 @@ static enum il_code pem_get(const struct made *made, const char *what, const cha
     *ret_pem = (struct pem){ .what = text, .bytes = bytes, .size = size };
     il_bytes_init(&ret_pem->file);
     if (path == NULL) {
-        (void)snprintf(text, TEXT_SIZE, "%s_pem", what);
+        (void)snprintf(text, TEXT_SIZE, "%s_pem", option);
         return IL_OK;
     }
-    (void)snprintf(text, TEXT_SIZE, "%s_file '%.80s'", what, path);
+    (void)snprintf(text, TEXT_SIZE, "%s_file '%.80s'", option, path);
     if (bytes != NULL) {
-        return il_fail(made->err, IL_EINVAL, "%s and %s_pem are both given; which?", text, what);
+        return il_fail(made->err, IL_EINVAL, "%s and %s_pem are both given; which?", text, option);
     }
-    code = pem_read_file(made, what, path, &ret_pem->file);
+    code = pem_read_file(made, text, path, &ret_pem->file);
     if (code != IL_OK) {
         pem_free(ret_pem);
     } else {
@@ -209,14 +210,18 @@ static enum il_code trust_pem(const struct made *made, const struct pem *pem)
 
 static enum il_code trust_directory(struct made *made, const char *path)
 {
+    char what[TEXT_SIZE];
     struct stat status;
 
-    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) {
-        return il_fail_errno(made->err, IL_EINVAL, 0, "ca_directory '%.100s' is not a directory",
-                             path);
+    (void)snprintf(what, sizeof(what), "ca_directory '%.80s'", path);
+    if (stat(path, &status) != 0) {
+        return il_fail(made->err, IL_ESYS, "cannot read %s", what);
+    }
+    if (!S_ISDIR(status.st_mode)) {
+        return il_fail(made->err, IL_EINVAL, "%s is not a directory", what);
     }
     if (X509_STORE_load_path(SSL_CTX_get_cert_store(made->tls->context), path) != 1) {
-        return fail_openssl(made, "ca_directory");
+        return fail_openssl(made, what);
     }
     return IL_OK;
 }
@@ -232,7 +237,7 @@ static void system_file_read(struct il_tls *tls)
     struct pem pem = { .what = "the system's CA file" };
 
     il_bytes_init(&pem.file);
-    if (pem_read_file(&made, "CAs", path != NULL ? path : X509_get_default_cert_file(),
+    if (pem_read_file(&made, pem.what, path != NULL ? path : X509_get_default_cert_file(),
                       &pem.file) == IL_OK) {
         pem.bytes = il_bytes_data(&pem.file);
         pem.size = il_bytes_size(&pem.file);
@@ -381,7 +386,7 @@ static enum il_code pin_add(struct made *made, const char *pin, size_t size)
     struct il_tls *tls = made->tls;
 
     if (tls->pin_count == TLS_PINS_MAX) {
-        return il_fail(made->err, IL_EINVAL, "more than %d pins", TLS_PINS_MAX);
+        return il_fail(made->err, IL_EINVAL, "pins: more than %d of them", TLS_PINS_MAX);
     }
     if (size != prefix_size + PIN_BASE64_SIZE || memcmp(pin, PIN_PREFIX, prefix_size) != 0 ||
         pin[size - 1] != '=' || pin[size - 2] == '=' ||
@@ -389,8 +394,8 @@ static enum il_code pin_add(struct made *made, const char *pin, size_t size)
             (int)sizeof(decoded)) {
         ERR_clear_error();
         return il_fail(made->err, IL_EINVAL,
-                       "the pin '%s' is not " PIN_PREFIX " and the base64 of a SHA-256 (%d "
-                       "characters)",
+                       "pins: '%s' is not " PIN_PREFIX
+                       " and the base64 of a SHA-256 (%d characters)",
                        il_escape(text, sizeof(text), pin, size), PIN_BASE64_SIZE);
     }
     memcpy(tls->pins[tls->pin_count++], decoded, TLS_SHA256_SIZE);
@@ -497,7 +502,8 @@ static enum il_code make_certificate(struct made *made)
         code = present_certificate(made, &certificate);
         code = code == IL_OK ? present_key(made, key_pem) : code;
     } else if (code == IL_OK && key.bytes != NULL) {
-        code = il_fail(made->err, IL_EINVAL, "%s without a certificate", key_text);
+        code = il_fail(made->err, IL_EINVAL, "%s without certificate_file or certificate_pem",
+                       key_text);
     }
     pem_free(&key);
     pem_free(&certificate);
@@ -534,7 +540,7 @@ static enum il_code make_versions(struct made *made)
     identity_add_number(made, "version_max", (uint64_t)max);
     if (SSL_CTX_set_min_proto_version(made->tls->context, min) != 1 ||
         SSL_CTX_set_max_proto_version(made->tls->context, max) != 1) {
-        return fail_openssl(made, "TLS versions");
+        return fail_openssl(made, "version_min and version_max");
     }
     return IL_OK;
 }
