@@ -1,9 +1,10 @@
 /* dial.c: from a host name and a port to a connected socket: Happy Eyeballs (RFC 8305).
  *
- * Addresses are tried one after the other, the families taking turns, IPv6 first. The next attempt
- * starts when the one before fails, or after DIAL_ATTEMPT_DELAY_NS without waiting for it to. The
- * first socket that is connected wins; the others are closed. A family that was silent while the
- * other one was connected comes second next time, for as long as the name's answer is remembered.
+ * Addresses are tried one after the other in the order of address_order.h, the families taking
+ * turns. The next attempt starts when the one before fails, or after DIAL_ATTEMPT_DELAY_NS without
+ * waiting for it to. The first socket that is connected wins; the others are closed. A family that
+ * was silent while the other one was connected comes second next time, for as long as the name's
+ * answer is remembered.
  *
  *   STARTING ---> RESOLVING ---> CONNECTING ---> DONE
  *       |             |                           ^
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "net/address_order.h"
 #include "net/reason.h"
 
 #define DIAL_ATTEMPTS_MAX        16 /* addresses tried in one dial; each may hold a socket */
@@ -59,6 +61,7 @@ struct dial_state {
     const char *host;
     uint16_t port;
     bool is_absolute;
+    bool is_order_given; /* with the addresses; no other is looked for */
     enum dial_step step;
     struct loop_guest guest;
     struct job job;
@@ -71,7 +74,8 @@ struct dial_state {
     struct resolve resolve;
     bool is_answer_last;
     struct supply supplies[2];
-    int supply_next; /* whose turn it is */
+    int supply_next;  /* whose turn it is */
+    int first_family; /* whose turn was best to begin with, last time; 0: not known */
 
     struct attempt first_attempt;
     struct attempt
@@ -167,7 +171,7 @@ static void remember_family(const struct dial_state *state, const struct attempt
         const struct attempt *attempt = attempt_seen(state, i);
 
         if (attempt->fd >= 0 && net_address_family(&attempt->address) != family) {
-            resolve_set_first(state->resolve.cache, dial_name(state, name), family == AF_INET);
+            resolve_set_first(state->resolve.cache, dial_name(state, name), family);
             return;
         }
     }
@@ -304,6 +308,45 @@ static size_t addresses_left(const struct dial_state *state)
     return supply_left(&state->supplies[SUPPLY_V6]) + supply_left(&state->supplies[SUPPLY_V4]);
 }
 
+static struct net_address *supply_at(struct supply *supply, size_t index)
+{
+    return index == 0 ? &supply->first : &supply->others[index - 1];
+}
+
+static int family_index(const struct net_address *address)
+{
+    return net_address_family(address) == AF_INET6 ? SUPPLY_V6 : SUPPLY_V4;
+}
+
+/* Put what has not been tried yet into the order in which it is worth trying, and let the family of
+ * the best begin, unless last time has taught otherwise. */
+static void addresses_order(struct dial_state *state)
+{
+    struct net_address list[RESOLVE_ADDRESSES_MAX];
+    size_t count = 0, at[2];
+
+    for (int i = 0; i < 2; i++) {
+        at[i] = state->supplies[i].taken;
+        for (size_t from = at[i]; from < state->supplies[i].count; from++) {
+            list[count++] = *supply_at(&state->supplies[i], from);
+        }
+    }
+    if (count == 0 || state->is_order_given) {
+        return;
+    }
+    address_order(list, count);
+    for (size_t i = 0; i < count; i++) {
+        int family = family_index(&list[i]);
+
+        *supply_at(&state->supplies[family], at[family]++) = list[i];
+    }
+    if (state->attempt_count == 0) {
+        state->supply_next = state->first_family == 0         ? family_index(&list[0])
+                             : state->first_family == AF_INET ? SUPPLY_V4
+                                                              : SUPPLY_V6;
+    }
+}
+
 static bool take_address(struct dial_state *state, struct net_address *ret_address)
 {
     struct supply *supply = &state->supplies[state->supply_next];
@@ -316,7 +359,7 @@ static bool take_address(struct dial_state *state, struct net_address *ret_addre
         supply = &state->supplies[state->supply_next];
     }
     state->supply_next = !state->supply_next; /* the families take turns */
-    *ret_address = supply->taken == 0 ? supply->first : supply->others[supply->taken - 1];
+    *ret_address = *supply_at(supply, supply->taken);
     supply->taken++;
     return true;
 }
@@ -342,20 +385,18 @@ static bool supply_add(struct supply *supply, const struct net_address *address)
     return true;
 }
 
+_Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+               "the port is in the same place for both families");
+
 /* False: no memory. */
 static bool add_addresses(struct dial_state *state, const struct net_address *addresses,
                           size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct net_address address = addresses[i];
-        bool is_v6 = net_address_family(&address) == AF_INET6;
 
-        if (is_v6) {
-            address.v6.sin6_port = htons(state->port);
-        } else {
-            address.v4.sin_port = htons(state->port);
-        }
-        if (!supply_add(&state->supplies[is_v6 ? SUPPLY_V6 : SUPPLY_V4], &address)) {
+        address.v4.sin_port = htons(state->port); /* in the same place for both families */
+        if (!supply_add(&state->supplies[family_index(&address)], &address)) {
             return false;
         }
     }
@@ -372,9 +413,7 @@ static void dial_on_answer(struct resolve *resolve, const struct resolve_answer 
     struct dial_state *state = il_container_of(resolve, struct dial_state, resolve);
 
     state->is_answer_last = answer->is_last;
-    if (state->step == DIAL_RESOLVING && answer->is_v4_first) {
-        state->supply_next = SUPPLY_V4;
-    }
+    state->first_family = answer->first_family;
     if (!add_addresses(state, answer->addresses, answer->count)) {
         (void)fail_no_room(state->host, &state->err);
         dial_finish(state);
@@ -390,6 +429,9 @@ static void dial_on_answer(struct resolve *resolve, const struct resolve_answer 
         timer_arm(&state->loop->held.timers, &state->timer,
                   loop_now_ns(state->loop) + DIAL_RESOLUTION_DELAY_NS);
         return;
+    }
+    if (state->step == DIAL_CONNECTING) { /* late ones */
+        addresses_order(state);
     }
     state->is_due = state->is_due || state->step == DIAL_RESOLVING;
     dial_push(state);
@@ -439,7 +481,7 @@ static size_t text_add_reason(struct text *text, const struct dial_state *state,
         if (attempt->sys_errno != attempt_seen(state, first)->sys_errno) {
             continue;
         }
-        address.v4.sin_port = 0; /* in the same place for both families */
+        address.v4.sin_port = 0; /* whichever family */
         (void)net_address_text(&address, address_text);
         if (count == 0 ? !text_add(text, "%s%s (%s", first == 0 ? ": " : "; ",
                                    net_reason_text(attempt->sys_errno, reason), address_text)
@@ -454,9 +496,6 @@ static size_t text_add_reason(struct text *text, const struct dial_state *state,
     }
     return count;
 }
-
-_Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
-               "the port is in the same place for both families");
 
 static bool is_first_of_its_kind(const struct dial_state *state, size_t index)
 {
@@ -549,6 +588,7 @@ static void dial_advance(struct dial_state *state)
         }
     } else if (state->step == DIAL_RESOLVING && state->is_due) {
         state->step = DIAL_CONNECTING;
+        addresses_order(state);
         dial_say_phase(state, IL_PHASE_CONNECT);
     }
     if (state->dial != NULL && state->step == DIAL_CONNECTING) {
@@ -617,6 +657,7 @@ static enum il_code dial_begin(struct dial_state *state, const struct dial_targe
     }
     il_assert(target->address_count <= RESOLVE_FAMILY_MAX);
     state->is_answer_last = true;
+    state->is_order_given = true;
     state->is_due = true;
     if (!add_addresses(state, target->addresses, target->address_count)) {
         return fail_no_room(state->host, err);

@@ -138,6 +138,8 @@ static const struct server_rule RULES[] = {
       .manners = { SERVER_HOLDS, SERVER_ANSWERS },
       .addresses = { "::1", "127.0.0.1" } },
     { .name = "box.corp.test", .addresses = { NULL, "127.0.0.1" } },
+    { .name = "far.test", .addresses = { "2001:db8::1", "192.0.2.1 192.0.2.2" } },
+    { .name = "near.test", .addresses = { "2001:db8::1 fd00::1", "192.0.2.1" } },
     { .name = "many.test", .many = 40 },
     { .name = "silent.test", .manners = { SERVER_IS_SILENT, SERVER_IS_SILENT } },
 };
@@ -323,6 +325,57 @@ TEST(ipv6_is_tried_first_and_then_the_families_take_turns)
     close(listener);
     caller_run(&caller, fixture.loop, "localhost", fixture.port);
     CHECK_STR(caller_peer(&caller), "127.0.0.1");
+    fixture_close(&fixture);
+}
+
+/* A world in which nobody answers, and where we are fd00::2 and 10.0.0.2. */
+static struct sys_world far_world;
+static struct net_address far_server; /* of DNS, and the only one that is real */
+static int far_family;                /* of the address that was connected to last */
+
+static int far_connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+    int type = 0;
+    socklen_t type_size = sizeof(type);
+
+    CHECK(getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0);
+    if (type == SOCK_STREAM) {
+        return -ECONNREFUSED;
+    }
+    if (memcmp(address, &far_server.any, size) == 0) {
+        return sys_world_real.socket_connect(fd, address, size);
+    }
+    far_family = address->sa_family;
+    return 0;
+}
+
+static int far_names(int fd, struct sockaddr_storage *ret_local, struct sockaddr_storage *ret_peer)
+{
+    struct net_address source =
+        address_for_test(far_family == AF_INET6 ? "fd00::2" : "10.0.0.2", 0);
+
+    (void)fd;
+    (void)ret_peer;
+    memcpy(ret_local, &source, sizeof(source));
+    return 0;
+}
+
+TEST(address_that_our_own_one_does_not_go_with_is_tried_later)
+{
+    struct fixture fixture;
+    struct caller caller;
+
+    fixture_open(&fixture);
+    far_server = address_for_test("127.0.0.1", port_of_socket(fixture.server.udp_fd));
+    far_world = *sys_world;
+    far_world.socket_connect = far_connect;
+    far_world.socket_names = far_names;
+    sys_world = &far_world;
+    caller_run(&caller, fixture.loop, "far.test", fixture.port);
+    CHECK_CONTAINS(caller.err.message, "(192.0.2.1, 2001:db8::1, 192.0.2.2)");
+    caller_run(&caller, fixture.loop, "near.test", fixture.port); /* ours, and then strangers */
+    CHECK_CONTAINS(caller.err.message, "(192.0.2.1, fd00::1, 2001:db8::1)");
+    sys_world = &sys_world_real;
     fixture_close(&fixture);
 }
 

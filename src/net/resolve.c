@@ -51,7 +51,8 @@ struct question {
     struct dns_addresses found[DNS_TYPE_COUNT];
     uint32_t ttl_s;
     enum dns_result worst; /* of all failures so far */
-    bool is_complete, is_v4_first;
+    bool is_complete;
+    int first_family;    /* see resolve_set_first */
     struct il_error err; /* when complete, without addresses */
 };
 
@@ -446,7 +447,7 @@ static void lookup_tell(struct resolve_state *state)
 
     answer.count = lookup_collect(state, addresses);
     answer.is_last = state->question->is_complete;
-    answer.is_v4_first = state->question->is_v4_first;
+    answer.first_family = state->question->first_family;
     if (!answer.is_last) {
         if (answer.count > 0) {
             resolve->on_answer(resolve, &answer);
@@ -528,7 +529,7 @@ static struct question *question_begin(struct resolver *resolver, struct resolve
     if (cache != NULL && resolve_cache_get(cache, host, loop_now_ns(resolver->loop), &known)) {
         memcpy(question->found, known.found, sizeof(question->found));
         question->err = known.err;
-        question->is_v4_first = known.is_v4_first;
+        question->first_family = known.first_family;
         question->is_complete = true;
         return question;
     }
@@ -626,9 +627,9 @@ void resolve_forget(struct resolve_cache *cache, const char *host)
     }
 }
 
-void resolve_set_first(struct resolve_cache *cache, const char *host, bool is_v4_first)
+void resolve_set_first(struct resolve_cache *cache, const char *host, int family)
 {
     if (cache != NULL) {
-        resolve_cache_set_first(cache, host, is_v4_first);
+        resolve_cache_set_first(cache, host, family);
     }
 }

@@ -24,7 +24,7 @@ struct resolve_answer {
     const struct net_address *addresses; /* port 0, of one family or both; in the callback only */
     size_t count;                        /* 0 only in the last answer */
     bool is_last;                        /* no other answer will follow */
-    bool is_v4_first;                    /* see resolve_set_first */
+    int first_family;                    /* see resolve_set_first; 0: not known */
     const struct il_error *err;          /* last answer, and none had an address: why; else NULL */
 };
 
@@ -52,6 +52,6 @@ void resolve_forget(struct resolve_cache *cache, const char *host);
 
 /* An address of this family was connected while one of the other was silent: try this one first
  * next time, for as long as the answer holds. `cache` may be NULL. Thread: any. */
-void resolve_set_first(struct resolve_cache *cache, const char *host, bool is_v4_first);
+void resolve_set_first(struct resolve_cache *cache, const char *host, int family);
 
 #endif

@@ -72,14 +72,14 @@ void resolve_cache_drop(struct resolve_cache *cache, const char *name)
     il_free(dropped);
 }
 
-void resolve_cache_set_first(struct resolve_cache *cache, const char *name, bool is_v4_first)
+void resolve_cache_set_first(struct resolve_cache *cache, const char *name, int family)
 {
     struct entry *entry;
 
     sys_mutex_lock(&cache->mutex);
     entry = entry_find_locked(cache, name);
     if (entry != NULL) {
-        entry->known.is_v4_first = is_v4_first;
+        entry->known.first_family = family;
     }
     sys_mutex_unlock(&cache->mutex);
 }

@@ -19,7 +19,7 @@
 struct resolve_cached {
     struct dns_addresses found[DNS_TYPE_COUNT];
     struct il_error err; /* without addresses: why */
-    bool is_v4_first;    /* see resolve_cache_set_first */
+    int first_family;    /* see resolve_cache_set_first; 0: not known */
 };
 
 struct resolve_cache {
@@ -39,7 +39,7 @@ bool resolve_cache_get(struct resolve_cache *cache, const char *name, uint64_t n
 
 /* Which family is to be tried first, for as long as what is known of `name` holds. Nothing if
  * nothing is known. */
-void resolve_cache_set_first(struct resolve_cache *cache, const char *name, bool is_v4_first);
+void resolve_cache_set_first(struct resolve_cache *cache, const char *name, int family);
 
 void resolve_cache_drop(struct resolve_cache *cache, const char *name);
 

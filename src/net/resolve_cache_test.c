@@ -164,7 +164,7 @@ static void use_crowded_cache(void *arg)
             resolve_cache_drop(crowded, name);
             break;
         case 1:
-            resolve_cache_set_first(crowded, name, i % 2);
+            resolve_cache_set_first(crowded, name, i % 2 ? AF_INET : AF_INET6);
             break;
         case 2:
         case 3:
