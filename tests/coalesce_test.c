@@ -225,6 +225,33 @@ TEST(runtime_that_parks_while_it_opens_a_connection_holds_up_nobody)
     }
 }
 
+/* Its place is taken for as long as it may stand still: after that, another's. */
+TEST(runtime_that_parks_while_it_opens_the_only_connection_that_may_be_holds_up_nobody)
+{
+    for (size_t i = 0; i < SITUATIONS; i++) {
+        struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        struct getter first = { 0 };
+        struct il_client_stats stats;
+        struct il_runtime *parked;
+
+        options.connections_per_host_max = 1;
+        options.unread_timeout_ms = 20;
+        options.pool_wait_timeout_ms = IL_NO_LIMIT;
+        start_with(&situations[i], options);
+        parked = runtime_new(IL_RUNTIME_CURRENT_THREAD);
+        CHECK_OK(il_block_on(parked, begin_here, &first, &err));
+        check_another_gets_through(2);
+        CHECK(!first.is_done);
+        CHECK_OK(il_block_on(parked, join_here, &first, &err)); /* it shares the other's */
+        CHECK_EQ(first.code, IL_OK);
+        il_client_stats(client, &stats);
+        CHECK_EQ(stats.connections_total, 1);
+        CHECK_EQ(stats.connections, 1);
+        il_runtime_drop(parked);
+        stop();
+    }
+}
+
 TEST(runtime_that_is_dropped_while_it_opens_a_connection_holds_up_nobody)
 {
     for (size_t i = 0; i < SITUATIONS; i++) {

@@ -33,7 +33,7 @@ IL_API const char *il_verdict_name(enum il_verdict verdict);
 /* One step of a chain: `who` waits, or is waited for, in this state since so long. */
 struct il_watch_link {
     char what[16];  /* "request", "proxy", "pool", "opening", "connection", "window", "socket",
-                     * "response", "loop", "task", "thread" */
+                     * "response", "place", "loop", "task", "thread" */
     char who[64];   /* which one: "GET /x", "connection 3 to 127.0.0.1:80", "loop 'A'" */
     char state[32]; /* "queued", "unread response", "not driven", "in user code", "polling", ... */
     uint64_t since_ms; /* how long it has been so; 0 if not known */

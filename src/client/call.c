@@ -419,11 +419,16 @@ void call_acquire(struct il_call *call)
             return;
         case POOL_WAIT:
             call->look_ns = got.look_ns;
+            opening_cancel(&call->opening);
             call_set_phase(call, IL_PHASE_POOL_WAIT);
             call_look_after_sessions(call, got.has_sessions);
             return;
         case POOL_NOTHING:
             call->look_ns = got.look_ns;
+            if (call->place == NULL && opening_is_under_way(&call->opening)) {
+                opening_cancel(&call->opening); /* its place is another's: it was away for long */
+                call_set_phase(call, IL_PHASE_POOL_WAIT);
+            }
             call_arm_timer(call);
             call_look_after_sessions(call, got.has_sessions);
             return;

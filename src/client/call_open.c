@@ -100,9 +100,14 @@ static void call_open_prepare(struct il_call *call, struct pool_origin *place)
 
 void call_open(struct il_call *call, struct pool_origin *place)
 {
-    struct opening_target target = call_target(call);
+    struct opening_target target;
     struct il_error error;
 
+    if (opening_is_under_way(&call->opening)) { /* it had lost its place, and this is another one */
+        call->place = place;
+        return;
+    }
+    target = call_target(call);
     call_open_prepare(call, place);
     call->opening_since_ns = loop_now_ns(call->home);
     call_set_phase(call, IL_PHASE_RESOLVE);
@@ -124,7 +129,7 @@ static bool call_pass_opening_on(struct il_call *call)
         call->code == IL_ESHUTDOWN) {
         return false;
     }
-    heir = pool_pass_dial(&call->client->pool, call->place, call->home);
+    heir = pool_pass_dial(&call->client->pool, call);
     if (heir == NULL) {
         return false;
     }
@@ -152,12 +157,10 @@ void call_stop_opening(struct il_call *call)
     if (opening_is_under_way(&call->opening)) {
         opening_cancel(&call->opening);
     }
-    if (call->place != NULL) {
-        if (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED) {
-            pool_forget_place(&call->client->pool, call->place);
-        }
-        call->place = NULL;
+    if (call->place != NULL && (!IL_MUTANT(CANCEL_SLOT) || call->code != IL_ECANCELED)) {
+        pool_forget_place(&call->client->pool, call);
     }
+    call->place = NULL;
 }
 
 /* ---- what becomes of it ---- */
@@ -244,8 +247,7 @@ static void call_open_failed(struct il_call *call, const struct il_error *err)
         error.phase = (enum il_phase)atomic_load(&call->phase);
     }
     while (error.code != IL_ESHUTDOWN && error.code != IL_ENOMEM &&
-           (other = pool_find_follower(&call->client->pool, call->place, call->home,
-                                       since_max_ns)) != NULL) {
+           (other = pool_find_follower(&call->client->pool, call, since_max_ns)) != NULL) {
         call_fail(other, error.code, &error);
     }
     call_fail(call, error.code, &error);
@@ -265,6 +267,12 @@ static void call_on_opened(struct opening *opening, const struct stream *opened,
         return;
     }
     stream = *opened;
+    if (!pool_may_open(&call->client->pool, call)) {
+        stream_close(&stream);
+        call_set_phase(call, IL_PHASE_POOL_WAIT);
+        call_acquire(call);
+        return;
+    }
     code = call_choose_protocol(call, &stream, &is_h2, &error);
     if (code == IL_OK) {
         code = is_h2 ? call_open_session(call, &stream, &error)

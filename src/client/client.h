@@ -88,6 +88,7 @@ struct client_call_report {
     uint64_t phase_since_ns;
     uint64_t task_id;   /* that waits; 0: a thread or a callback */
     const void *client; /* for comparing only */
+    bool gives_way;     /* its place to open a connection, if its loop does not run */
 };
 
 #define CLIENT_OWNERS_MAX 8 /* loops; with more, one of them will act */

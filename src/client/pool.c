@@ -208,8 +208,7 @@ static void shelf_remove_locked(struct pool *pool, struct conn *conn)
 void conn_uncount_locked(struct pool *pool, struct conn *conn)
 {
     il_list_unlink(&conn->pooled.link);
-    atomic_fetch_sub(&conn->origin->connection_count, 1);
-    atomic_fetch_sub(&pool->connection_count, 1);
+    origin_count_locked(pool, conn->origin, -1);
 }
 
 /* Take an idle connection away from where it rests, to close it; the pool's mutex and its shelf's
@@ -401,7 +400,7 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     bool has_place = !is_dialing && !loop_opens_one_for_all(pool, origin, call, loop) &&
                      (pool_has_place(pool, origin) ||
                       (is_fresh && origin_make_place_locked(pool, origin, work)) ||
-                      origin_take_unread_locked(pool, origin, loop_now_ns(loop), work, &look_ns));
+                      origin_take_unused_locked(pool, origin, loop_now_ns(loop), work, &look_ns));
 
     if (!is_waiting) {
         if (!has_place && !is_dialing && pool->waiter_count >= pool->waiters_max) {
@@ -418,18 +417,13 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
             return il_fail(err, IL_ENOMEM, "no memory to wait for a connection to %s",
                            origin->identity.host);
         }
-        call->waiter.is_dialing = is_dialing;
-        call->waiter.group->dialing_count += is_dialing;
-        pool->waiter_count -= is_dialing;
+        waiter_set_dialing_locked(pool, &call->waiter, is_dialing);
     } else if (call->waiter.is_woken) {
         waiter_sleep_on_locked(&call->waiter);
     }
     if (has_place) {
-        atomic_fetch_add(&origin->connection_count, 1);
-        atomic_fetch_add(&pool->connection_count, 1);
-        call->waiter.is_dialing = true;
-        call->waiter.group->dialing_count++;
-        pool->waiter_count--;
+        origin_count_locked(pool, origin, 1);
+        waiter_set_dialing_locked(pool, &call->waiter, true);
         *ret_got = (struct pool_got){ .answer = POOL_DIAL, .origin = origin };
     } else {
         *ret_got = (struct pool_got){ .answer = is_waiting || is_dialing ? POOL_NOTHING : POOL_WAIT,
@@ -462,6 +456,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
         sys_mutex_unlock(&pool->mutex);
         return il_fail(err, IL_ENOMEM, "no memory for the connections to %s", identity->host);
     }
+    call_check_place_locked(pool, origin, call);
     atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
     /* Rather a session that has served before than to wait for who may never come. */
     if (!is_fresh || (call->place == NULL && !pool_has_place(pool, origin))) {
@@ -521,19 +516,6 @@ void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *con
         origin->is_h1 = true;
         origin_wake_locked(origin, &work);
     }
-    sys_mutex_unlock(&pool->mutex);
-    work_do(&work);
-}
-
-void pool_forget_place(struct pool *pool, struct pool_origin *origin)
-{
-    struct pool_work work = { 0 };
-
-    sys_mutex_lock(&pool->mutex);
-    atomic_fetch_sub(&origin->connection_count, 1);
-    atomic_fetch_sub(&pool->connection_count, 1);
-    origin_wake_locked(origin, &work);
-    origin_drop_if_empty_locked(pool, origin, &work);
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }

@@ -95,7 +95,8 @@ struct pool_waiter {
     struct pool_origin *origin; /* likewise */
     struct conn *assigned;      /* bound driver: the connection that came with the wake */
     bool is_woken;
-    bool is_dialing; /* waits on the side, while a connection of its own is being opened */
+    bool is_dialing;     /* waits on the side, while a connection of its own is being opened */
+    bool has_lost_place; /* to dial: somebody else has it, and the call does not know yet */
 };
 
 /* What the loops of one shelf need for a request. */
@@ -154,10 +155,12 @@ struct pool_got {
 
 /* Get a connection for `call`, whose home is `loop`; from the first time on the call is on the
  * pool's list, until pool_put or pool_remove_call takes it off. What the call got it must give
- * back: a connection with pool_put or pool_forget, a place with pool_opened, pool_session_opened or
- * pool_forget_place, its place in the queue with pool_leave (POOL_TAKEN and POOL_SHARED include
- * that). With `is_fresh` nothing is taken that has served before, but for a session where no
- * connection may be opened. IL_EPOOLFULL, IL_ENOMEM.
+ * back: a connection with pool_put or pool_forget, a place (call->place) with pool_opened,
+ * pool_session_opened or pool_forget_place, its place in the queue with pool_leave (POOL_TAKEN and
+ * POOL_SHARED include that). A place may have been given to somebody else meanwhile: then
+ * call->place is NULL afterwards, and what the call was opening is to be stopped. With `is_fresh`
+ * nothing is taken that has served before, but for a session where no connection may be opened.
+ * IL_EPOOLFULL, IL_ENOMEM.
  *
  * Where a new connection may turn out to be HTTP/2, the calls of one loop wait for the one that
  * their loop is opening, which may serve them all; they never wait for another loop's.
@@ -169,30 +172,40 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identit
 /* The call does not wait any more. If it had been woken, its wake is passed on. */
 void pool_leave(struct pool *pool, struct il_call *call);
 
-/* A call of `loop` that has a place to dial wants none any more: one of those of the same loop that
- * wait without dialing dials from now on, and the place is its own. NULL: there is none, or the
- * bound driver, with which a connect dies with its call. Thread: the one that holds `loop`. */
-struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
-                               const struct il_loop *loop);
-
-/* The call's look_ns has come. If there is a body that nobody has read for too long, the oldest
- * waiter of the call's loop is woken; what other things there are must have woken somebody when
- * they became free. Returns when to look again, 0: not. Thread: its home loop's holder. */
+/* The call's look_ns has come. If there is something to be taken away from who makes no use of it
+ * (see pool_unread.c), the oldest waiter of the call's loop is woken; what other things there are
+ * must have woken somebody when they became free. Returns when to look again, 0: not. Thread: its
+ * home loop's holder. */
 uint64_t pool_look(struct pool *pool, struct il_call *call, uint64_t now_ns);
-
-/* The connection that a call of `loop` was opening has come to nothing: one of those of the same
- * loop that wait for it and for nothing else, since `since_max_ns` or before. NULL: there is none,
- * or there are connections that may serve them. Thread: the one that holds `loop`. */
-struct il_call *pool_find_follower(struct pool *pool, struct pool_origin *origin,
-                                   const struct il_loop *loop, uint64_t since_max_ns);
 
 /* The place became a connection. */
 void pool_opened(struct pool *pool, struct pool_origin *origin, struct conn *conn);
 
-/* The place, or the connection, is free again: others may open one. An idle connection leaves the
- * idle ones too; somebody must have claimed it. True if it was idle. */
-void pool_forget_place(struct pool *pool, struct pool_origin *origin);
+/* The connection is free again: others may open one. An idle connection leaves the idle ones too;
+ * somebody must have claimed it. True if it was idle. */
 bool pool_forget(struct pool *pool, struct conn *conn);
+
+/* ---- places for connections that are being opened; pool_place.c. Thread: the one that holds the
+ * call's home ---- */
+
+/* The call, which has a place to dial, wants none any more: one of those of the same loop that wait
+ * without dialing dials from now on, and the place is its own. NULL: there is none, or the place is
+ * not the call's any more, or the bound driver, with which a connect dies with its call. */
+struct il_call *pool_pass_dial(struct pool *pool, struct il_call *call);
+
+/* The connection that the call was opening has come to nothing: one of those of the same loop that
+ * wait for it and for nothing else, since `since_max_ns` or before. NULL: there is none, or there
+ * are connections that may serve them. */
+struct il_call *pool_find_follower(struct pool *pool, struct il_call *call, uint64_t since_max_ns);
+
+/* The connection that the call was opening is there. False: its place is somebody else's, and there
+ * is no other; close it, and ask the pool again. */
+bool pool_may_open(struct pool *pool, struct il_call *call);
+
+/* The call's place is free again, if it is its own still: others may open a connection. */
+void pool_forget_place(struct pool *pool, struct il_call *call);
+
+/* ---- giving back ---- */
 
 /* A connection that is fit for another request comes home to the shelf of `loop`, which drove it;
  * from here on anybody may take it. Its watch is resting already. `call`, which it served, is over;

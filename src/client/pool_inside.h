@@ -1,6 +1,6 @@
-/* pool_inside.h: what the files of the pool share: pool.c (taking and giving back), pool_queue.c
- * (who waits), pool_session.c (HTTP/2), pool_shelf.c (what a loop has for itself), pool_unread.c
- * (what nobody reads). */
+/* pool_inside.h: what the files of the pool share: pool.c (taking and giving back), pool_place.c
+ * (who opens a connection), pool_queue.c (who waits), pool_session.c (HTTP/2), pool_shelf.c (what a
+ * loop has for itself), pool_unread.c (what nobody makes use of). */
 #ifndef IL_CLIENT_POOL_INSIDE_H
 #define IL_CLIENT_POOL_INSIDE_H
 
@@ -29,15 +29,24 @@ void conn_uncount_locked(struct pool *pool, struct conn *conn);
 
 /* ---- pool_unread.c; the pool's mutex is held ---- */
 
-/* Take away a connection whose body nobody has read for long. False: there is none now;
- * `ret_look_ns` says when to look again, 0: never. */
-bool origin_take_unread_locked(struct pool *pool, struct pool_origin *origin, uint64_t now_ns,
+/* Take away the place of a connect whose loop has not run for long, or a connection whose body
+ * nobody has read for long. False: there is none now; `ret_look_ns` says when to look again, 0:
+ * never. */
+bool origin_take_unused_locked(struct pool *pool, struct pool_origin *origin, uint64_t now_ns,
                                struct pool_work *work, uint64_t *ret_look_ns);
 
-/* ---- pool_queue.c; the pool's mutex is held ---- */
+/* ---- pool_place.c; the pool's mutex is held ---- */
 
 /* Is there room for one connection more? */
 bool pool_has_place(const struct pool *pool, const struct pool_origin *origin);
+
+/* So many places more, or fewer, are taken. */
+void origin_count_locked(struct pool *pool, struct pool_origin *origin, int places);
+
+/* If the call's place was taken away it gets another one, or else knows from now on. */
+void call_check_place_locked(struct pool *pool, struct pool_origin *origin, struct il_call *call);
+
+/* ---- pool_queue.c; the pool's mutex is held ---- */
 
 /* Something has become free: wake the oldest waiter of every loop that has waiters. */
 void origin_wake_locked(struct pool_origin *origin, struct pool_work *work);
@@ -49,11 +58,16 @@ struct pool_group *group_find_locked(struct pool_origin *origin, uint64_t loop_i
 void group_wake_locked(struct pool_group *group, struct pool_work *work);
 void group_offer_place_locked(struct pool_group *group, struct pool_work *work);
 
-/* Into the queue, at its end; false: no memory. Back to sleep, as the oldest. Out of it. */
+/* Into the queue, at its end; false: no memory. Woken, with its wake to be posted. Back to sleep,
+ * as the oldest. Out of it. */
 bool waiter_enqueue_locked(struct pool *pool, struct pool_origin *origin, struct il_call *call,
                            uint64_t loop_id);
+void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work);
 void waiter_sleep_on_locked(struct pool_waiter *waiter);
 void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struct pool_work *work);
+
+/* It opens a connection from now on, or opens none any more. Nothing if it is not in the queue. */
+void waiter_set_dialing_locked(struct pool *pool, struct pool_waiter *waiter, bool is_dialing);
 
 /* The call takes one thing of several: if there is more, its group hears of it. */
 void waiter_pass_on_locked(struct pool *pool, struct il_call *call, struct pool_work *work);

@@ -57,7 +57,7 @@ void work_do(struct pool_work *work)
 
 /* ---- waking ---- */
 
-static void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work)
+void waiter_wake_locked(struct pool_waiter *waiter, struct pool_work *work)
 {
     struct il_call *call = il_container_of(waiter, struct il_call, waiter);
 
@@ -99,12 +99,6 @@ void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
             return;
         }
     }
-}
-
-bool pool_has_place(const struct pool *pool, const struct pool_origin *origin)
-{
-    return pool->connections_per_host_max == 0 ||
-           atomic_load(&origin->connection_count) < pool->connections_per_host_max;
 }
 
 /* Is there anything for a waiter? */
@@ -160,16 +154,24 @@ void waiter_dequeue_locked(struct pool *pool, struct il_call *call, struct pool_
 
     il_list_unlink(&call->waiter.link);
     atomic_fetch_sub(&call->waiter.origin->waiter_count, 1);
+    waiter_set_dialing_locked(pool, &call->waiter, false);
+    pool->waiter_count--;
     call->waiter.group = NULL;
     call->waiter.origin = NULL;
     call->waiter.is_woken = false;
-    pool->waiter_count -= !call->waiter.is_dialing;
-    group->dialing_count -= call->waiter.is_dialing;
-    call->waiter.is_dialing = false;
     if (il_list_is_empty(&group->asleep) && il_list_is_empty(&group->woken)) {
         il_list_unlink(&group->link);
         il_assert(work->free_group == NULL);
         work->free_group = group;
+    }
+}
+
+void waiter_set_dialing_locked(struct pool *pool, struct pool_waiter *waiter, bool is_dialing)
+{
+    if (waiter->group != NULL && waiter->is_dialing != is_dialing) {
+        waiter->is_dialing = is_dialing;
+        waiter->group->dialing_count += is_dialing ? 1u : -1u;
+        pool->waiter_count -= is_dialing ? 1u : -1u;
     }
 }
 
@@ -209,91 +211,6 @@ void pool_leave(struct pool *pool, struct il_call *call)
     }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
-}
-
-static struct pool_waiter *list_find_not_dialing(struct il_list *list)
-{
-    il_list_for_each(list, node)
-    {
-        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
-
-        if (!waiter->is_dialing) {
-            return waiter;
-        }
-    }
-    return NULL;
-}
-
-struct il_call *pool_pass_dial(struct pool *pool, struct pool_origin *origin,
-                               const struct il_loop *loop)
-{
-    struct pool_waiter *heir = NULL;
-    struct pool_group *group;
-
-    if (pool->assigns) {
-        return NULL;
-    }
-    sys_mutex_lock(&pool->mutex);
-    group = group_find_locked(origin, loop->id);
-    if (group != NULL) {
-        heir = list_find_not_dialing(&group->asleep);
-        heir = heir != NULL ? heir : list_find_not_dialing(&group->woken);
-    }
-    if (heir != NULL) {
-        heir->is_dialing = true;
-        group->dialing_count++;
-        pool->waiter_count--;
-    }
-    sys_mutex_unlock(&pool->mutex);
-    return heir != NULL ? il_container_of(heir, struct il_call, waiter) : NULL;
-}
-
-/* Is nothing open, and everything that is counted only being dialed? */
-static bool origin_is_all_dialing(const struct pool_origin *origin)
-{
-    uint32_t dialing_count = 0;
-
-    il_list_for_each(&origin->groups, node)
-    {
-        dialing_count += il_container_of(node, struct pool_group, link)->dialing_count;
-    }
-    return dialing_count == atomic_load(&origin->connection_count);
-}
-
-static struct il_call *list_find_follower(struct il_list *list, uint64_t since_max_ns)
-{
-    il_list_for_each(list, node)
-    {
-        struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
-        struct il_call *call = il_container_of(waiter, struct il_call, waiter);
-
-        if (!waiter->is_dialing && call->may_share &&
-            atomic_load(&call->phase_since_ns) <= since_max_ns) {
-            return call;
-        }
-    }
-    return NULL;
-}
-
-struct il_call *pool_find_follower(struct pool *pool, struct pool_origin *origin,
-                                   const struct il_loop *loop, uint64_t since_max_ns)
-{
-    struct il_call *follower = NULL;
-    struct pool_group *group;
-
-    if (pool->assigns) {
-        return NULL;
-    }
-    sys_mutex_lock(&pool->mutex);
-    group = group_find_locked(origin, loop->id);
-    if (group != NULL && !origin->is_h1 && origin_is_all_dialing(origin)) {
-        follower = list_find_follower(&group->asleep, since_max_ns);
-        if (follower == NULL) {
-            follower = list_find_follower(&group->woken, since_max_ns);
-        }
-    }
-    sys_mutex_unlock(&pool->mutex);
-    return follower;
 }
 
 bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct conn *conn,

@@ -76,8 +76,7 @@ static bool session_unlist_locked(struct pool *pool, struct session *session,
     il_list_unlink(&session->pooled.link);
     il_list_unlink(&session->pooled.origin_link);
     session->pooled.origin = NULL;
-    atomic_fetch_sub(&origin->connection_count, 1);
-    atomic_fetch_sub(&pool->connection_count, 1);
+    origin_count_locked(pool, origin, -1);
     origin_wake_locked(origin, work);
     origin_drop_if_empty_locked(pool, origin, work);
     return true;

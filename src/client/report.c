@@ -22,6 +22,12 @@ static void copy_text(char *to, size_t size, const char *from)
     (void)snprintf(to, size, "%s", from); /* cut on purpose */
 }
 
+/* Does the client let those who wait have what nobody makes use of? */
+static bool gives_way(const struct il_client *client)
+{
+    return client->driver == IL_DRIVER_CALLER && client->pool.unread_timeout_ns != UINT64_MAX;
+}
+
 /* ---- calls ---- */
 
 static void copy_path(char *to, size_t size, const char *path_and_query)
@@ -61,6 +67,7 @@ static void report_call(struct il_client *client, struct il_call *call, uint64_t
     copy->home_loop_id = call->home->id;
     copy->task_id = atomic_load(&call->task_id);
     copy->client = client;
+    copy->gives_way = gives_way(client);
 }
 
 /* ---- connections ---- */
@@ -122,7 +129,7 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
         (copy->is_bound && !copy->is_exchanging)) {
         copy->unread_since_ns = 0;
     }
-    copy->gives_way = !copy->is_bound && client->pool.unread_timeout_ns != UINT64_MAX;
+    copy->gives_way = gives_way(client);
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
     copy_text(copy->view.state, sizeof(copy->view.state), state);
     report_any(client, conn->id, conn->origin, conn->stream.fd, now_ns, copy);

@@ -310,6 +310,15 @@ enum loop_result loop_leave_user(struct il_loop *loop)
     return LOOP_HELD;
 }
 
+uint64_t loop_unattended_since_ns(const struct il_loop *loop)
+{
+    enum loop_hold_state state = loop_hold_state(loop);
+
+    return state == LOOP_FREE || state == LOOP_HELD_IN_USER
+               ? il_max_u64(atomic_load_explicit(&loop->shared.since_ns, memory_order_relaxed), 1)
+               : 0;
+}
+
 bool loop_is_in_user_here(const struct il_loop *loop)
 {
     uint64_t word = atomic_load_explicit(&loop->shared.hold, memory_order_relaxed);

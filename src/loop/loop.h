@@ -195,6 +195,10 @@ static inline enum loop_hold_state loop_hold_state(const struct il_loop *loop)
     return loop_hold_word_state(loop_hold_word(loop));
 }
 
+/* Since when nobody has acted for the loop: nobody holds it, or its holder is in user code. 0:
+ * somebody does, or it has ended. Thread: any; it may be otherwise by the time of the return. */
+uint64_t loop_unattended_since_ns(const struct il_loop *loop);
+
 /* Does the calling thread hold the loop, and is it in user code? */
 bool loop_is_in_user_here(const struct il_loop *loop);
 

@@ -307,6 +307,7 @@ static enum il_verdict follow_opener(const struct watch_world *world,
 {
     const struct client_call_report *opener = find_opener(world, call);
     struct il_watch_request *view = &call->view;
+    enum il_verdict verdict;
     char who[64];
 
     if (opener == NULL) {
@@ -318,7 +319,14 @@ static enum il_verdict follow_opener(const struct watch_world *world,
     watch_add_link(view, "opening", who, il_phase_name(opener->view.phase), opener->view.phase_ms,
                    "this request of %s opens the connection that others wait for",
                    opener->view.waiter);
-    return watch_follow_loop(world, view, opener->home_loop_id);
+    verdict = watch_follow_loop(world, view, opener->home_loop_id);
+    if (verdict != IL_VERDICT_LIVE && opener->gives_way &&
+        opener->home_loop_id != call->home_loop_id) {
+        watch_add_link(view, "place", "its place", "not made use of", 0,
+                       "if that stays so, the client gives it to a request of another loop");
+        return IL_VERDICT_LIVE;
+    }
+    return verdict;
 }
 
 /* Any one of them that becomes free will do, so the most lively one decides. */
