@@ -313,6 +313,54 @@ TEST(callback_that_comes_back_to_a_loop_that_has_ended_is_told_so)
     stop();
 }
 
+/* Longer than the end of a runtime leaves to what is stuck: twice its grace. */
+#define LONGER_THAN_A_GRACE_US 400000
+
+static void *start_get_and_open_late(void *arg)
+{
+    struct callback *callback = arg;
+
+    pthread_mutex_lock(&callback->gate.mutex);
+    start_get(callback);
+    wait_until(&callback->gate.is_inside);
+    usleep(LONGER_THAN_A_GRACE_US);
+    pthread_mutex_unlock(&callback->gate.mutex);
+    return NULL;
+}
+
+TEST(shutdown_waits_for_a_callback_until_its_deadline)
+{
+    struct callback callback = { .gate = GATE_CLOSED };
+    struct il_shutdown_report report;
+    pthread_t thread;
+
+    start(IL_DRIVER_CALLER);
+    CHECK_EQ(pthread_create(&thread, NULL, start_get_and_open_late, &callback), 0);
+    wait_until(&callback.gate.is_inside);
+    CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(30000), &report, &err));
+    CHECK(callback.is_done);
+    CHECK_EQ(report.call_count, 0);
+    pthread_join(thread, NULL);
+    stop();
+}
+
+TEST(callback_that_is_stuck_when_its_runtime_ends_is_reported)
+{
+    struct callback callback = { .gate = GATE_CLOSED };
+    struct il_shutdown_report report;
+
+    start(IL_DRIVER_CALLER);
+    pthread_mutex_lock(&callback.gate.mutex);
+    start_get(&callback);
+    wait_until(&callback.gate.is_inside);
+    CHECK_EQ(il_runtime_shutdown(runtime, 0, &report, &err), IL_ETIMEDOUT);
+    CHECK_EQ(report.call_count, 1);
+    CHECK(!callback.is_done);
+    pthread_mutex_unlock(&callback.gate.mutex);
+    wait_until(&callback.is_done);
+    stop();
+}
+
 /* ---- bodies that are made piece by piece ---- */
 
 struct stuck_source {

@@ -104,7 +104,7 @@ IL_API const char *il_runtime_name(const struct il_runtime *runtime);
 /* What was still in flight when a runtime's time to drain had run out. */
 struct il_shutdown_report {
     unsigned task_count; /* tasks that had to be cancelled */
-    unsigned call_count; /* requests that completed with IL_ESHUTDOWN */
+    unsigned call_count; /* requests that completed with IL_ESHUTDOWN, or whose on_done is stuck */
     unsigned
         stuck_task_count; /* tasks in user code that did not come back; see il_runtime_shutdown */
     char task_names[IL_SHUTDOWN_NAMES_MAX][IL_TASK_NAME_SIZE]; /* of the first of task_count */

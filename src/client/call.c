@@ -331,6 +331,9 @@ static void call_on_loop_end(struct loop_guest *guest)
     struct il_call *call = il_container_of(guest, struct il_call, guest);
 
     rt_call_was_evicted(call->home);
+    if (call->is_source_away) {
+        rt_call_ends(call->home); /* who calls its source tells the outcome, without the loop */
+    }
     if (!IL_MUTANT(EVICT_QUIET)) {
         call_fail_plainly(call, IL_ESHUTDOWN);
     }
@@ -713,15 +716,29 @@ void call_invoke_on_done(void *arg)
     call->on_done(call->on_done_arg, call->code, response, &call->error);
 }
 
+static enum loop_result call_on_delivered(struct il_loop *loop, struct job *job)
+{
+    rt_call_ends(loop);
+    call_unref(il_container_of(job, struct il_call, done_job));
+    return LOOP_HELD;
+}
+
+/* A runtime that is being shut down waits for the call until on_done has returned. If the loop was
+ * taken from us meanwhile, who has it now counts: the runtime may be gone, with its loop's end. */
 static enum loop_result call_deliver(struct il_loop *loop, struct job *job)
 {
     struct il_call *call = il_container_of(job, struct il_call, done_job);
-    enum loop_result result;
+    enum loop_result result =
+        rt_run_callback(loop, call_invoke_on_done, call, (void (*)(void))call->on_done);
 
-    rt_call_ends(loop);
-    result = rt_run_callback(loop, call_invoke_on_done, call, (void (*)(void))call->on_done);
-    call_unref(call);
-    return result;
+    if (result == LOOP_HELD) {
+        return call_on_delivered(loop, job);
+    }
+    job->run = call_on_delivered;
+    if (!loop_post(call->home, job)) {
+        call_unref(call); /* the loop has ended without us, and has reported the call */
+    }
+    return LOOP_LOST;
 }
 
 static enum il_code call_choose_home(const struct il_call_options *options,

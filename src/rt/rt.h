@@ -136,9 +136,10 @@ IL_MUST_USE enum il_code rt_choose_loop(struct il_runtime *runtime, struct il_lo
                                         struct il_error *err);
 
 /* Requests that belong to no task count as work that a runtime waits for when it drains, and are
- * reported when its end completes them. `loop` is the request's home. A request is counted before
- * it is posted to its home, so that no drain can miss it. Thread: rt_call_begins and, when the post
- * was refused, rt_call_is_refused: any; the others: the loop's holder. */
+ * reported when its end completes them, or finds that the user's callback has not returned. `loop`
+ * is the request's home. A request is counted before it is posted to its home, so that no drain can
+ * miss it, until its callback has returned. Thread: rt_call_begins and, when the post was refused,
+ * rt_call_is_refused: any; the others: the loop's holder. */
 void rt_call_begins(struct il_loop *loop);
 void rt_call_is_refused(struct il_loop *loop);
 void rt_call_ends(struct il_loop *loop);

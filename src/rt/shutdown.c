@@ -248,8 +248,10 @@ static void join_threads(struct il_runtime *runtime)
     handover_unuse();
 }
 
+/* All loops have ended: the calls that are still counted are those whose callback is stuck. */
 static void report_rest(struct il_runtime *runtime, struct il_shutdown_report *report)
 {
+    report->call_count = atomic_load(&runtime->call_count);
     for (unsigned i = 0; i < runtime->loop_count; i++) {
         report->call_count += atomic_load(&runtime->loops[i].evicted_call_count);
         report->stuck_task_count += atomic_load(&runtime->loops[i].away_count);
