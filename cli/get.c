@@ -419,6 +419,16 @@ static enum il_code get_make_request(const struct get *get, const char *url,
 
 /* ---- the response ---- */
 
+/* No whole response: say why. */
+static int get_fail(const struct get *get, const char *url, const struct il_error *err)
+{
+    fprintf(stderr, "interloop get: %s%s%s: %s\n", il_code_name(err->code),
+            err->phase != IL_PHASE_NONE ? ", phase " : "",
+            err->phase != IL_PHASE_NONE ? il_phase_name(err->phase) : "", err->message);
+    get_show_failure(&get->show, url, err);
+    return GET_EXIT_FAILED;
+}
+
 /* --http2: say so if it is not. */
 static bool get_check_version(const struct get *get, const char *url,
                               const struct il_response *response)
@@ -432,8 +442,7 @@ static bool get_check_version(const struct get *get, const char *url,
                    "the server answered in HTTP/1.1, and --http2 wants HTTP/2%s",
                    strncmp(url, "http:", 5) == 0 ? "; without TLS try --http2-prior-knowledge"
                                                  : "");
-    fprintf(stderr, "interloop get: %s: %s\n", il_code_name(err.code), err.message);
-    get_show_failure(&get->show, url, &err);
+    (void)get_fail(get, url, &err);
     return false;
 }
 
@@ -449,9 +458,7 @@ static int get_print_body(struct get *get, const char *url, struct il_response *
 
         if (il_response_read(response, piece, sizeof(piece), &size, &err) != IL_OK) {
             (void)fflush(get->show.out); /* what has come stands before what is said of it */
-            fprintf(stderr, "interloop get: %s: %s\n", il_code_name(err.code), err.message);
-            get_show_failure(&get->show, url, &err);
-            return GET_EXIT_FAILED;
+            return get_fail(get, url, &err);
         }
         total += size;
         if ((!get->show.is_json || get->output != NULL) && size > 0 &&
@@ -478,10 +485,7 @@ static int get_one(struct get *get, const char *url)
         return GET_EXIT_USAGE;
     }
     if (il_send_streaming(get->client, request, &response, &err) != IL_OK) {
-        fprintf(stderr, "interloop get: %s, phase %s: %s\n", il_code_name(err.code),
-                il_phase_name(err.phase), err.message);
-        get_show_failure(&get->show, url, &err);
-        status = GET_EXIT_FAILED;
+        status = get_fail(get, url, &err);
     } else {
         status = get_check_version(get, url, response) ? get_print_body(get, url, response)
                                                        : GET_EXIT_FAILED;

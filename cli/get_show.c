@@ -167,15 +167,30 @@ static void show_tls(const struct il_tls_info *info)
     fprintf(stderr, "* public key: %s\n", info->public_key);
 }
 
+static void show_peer(const struct il_peer_info *info)
+{
+    fprintf(stderr, "* connected to %s%s%s:%u (IPv%d)", info->is_ipv6 ? "[" : "", info->address,
+            info->is_ipv6 ? "]" : "", info->port, info->is_ipv6 ? 6 : 4);
+    if (info->lost_count > 0) {
+        fprintf(stderr, "; %u other address%s failed before, or %s slower", info->lost_count,
+                info->lost_count == 1 ? "" : "es", info->lost_count == 1 ? "was" : "were");
+    }
+    fputc('\n', stderr);
+}
+
 static void show_verbose(const char *url, const struct il_response *response, uint64_t body_size)
 {
     struct phase phases[PHASE_COUNT_MAX];
     struct il_response_timing timing;
+    struct il_peer_info peer;
     struct il_tls_info tls;
     unsigned count;
 
     put_headers(stderr, true, "< trailer ", il_response_trailers(response));
     fprintf(stderr, "* %s\n", url);
+    if (il_response_peer(response, &peer)) {
+        show_peer(&peer);
+    }
     if (il_response_tls(response, &tls)) {
         show_tls(&tls);
     }
@@ -228,12 +243,20 @@ static void json_tls(FILE *out, const struct il_tls_info *info)
     putc('}', out);
 }
 
+static void json_peer(FILE *out, const struct il_peer_info *info)
+{
+    json_text(out, ", \"peer\": {\"address\": ", info->address);
+    fprintf(out, ", \"port\": %u, \"family\": \"IPv%d\", \"lost\": %u}", info->port,
+            info->is_ipv6 ? 6 : 4, info->lost_count);
+}
+
 static void show_json(FILE *out, const char *url, const struct il_response *response,
                       uint64_t body_size)
 {
     int version = il_response_http_version(response);
     struct phase phases[PHASE_COUNT_MAX];
     struct il_response_timing timing;
+    struct il_peer_info peer;
     struct il_tls_info tls;
     unsigned count;
 
@@ -243,6 +266,9 @@ static void show_json(FILE *out, const char *url, const struct il_response *resp
     json_text(out, ", \"reason\": ", il_response_reason(response));
     json_headers(out, "headers", il_response_headers(response));
     json_headers(out, "trailers", il_response_trailers(response));
+    if (il_response_peer(response, &peer)) {
+        json_peer(out, &peer);
+    }
     if (il_response_tls(response, &tls)) {
         json_tls(out, &tls);
     }

@@ -120,8 +120,10 @@ def json_has_the_promised_shape():
         out = get("--json", server.url + "id/x", server.url + "status/404")
         bad = get("--json", server.url + "close")
     first, second = map(json.loads, out.stdout.splitlines())
-    yield from want("fields", list(first), ["url", "http", "status", "reason", "headers", "trailers", "connection",
-                                            "reused", "driver", "phases_ms", "total_ms", "body_bytes"])
+    yield from want("fields", list(first), ["url", "http", "status", "reason", "headers", "trailers", "peer",
+                                            "connection", "reused", "driver", "phases_ms", "total_ms", "body_bytes"])
+    yield from want("peer", first["peer"], {"address": "127.0.0.1", "port": int(server.url[:-1].split(":")[-1]),
+                                            "family": "IPv4", "lost": 0})
     yield from want("status", (first["status"], second["status"]), (200, 404))
     yield from want("reused", (first["reused"], second["reused"]), (False, True))
     yield from want("phases", list(first["phases_ms"]), ["resolve", "connect", "write", "first-byte", "read"])
@@ -149,7 +151,12 @@ def exit_status_says_what_happened():
                 (["ftp://localhost/"], 2, "IL_EURL"),
                 (["--cacert", "/nonexistent", "https://localhost/"], 3, "No such file"),
                 (["--max-time", "0.2", server.url + "never"], 3, "IL_ETIMEDOUT, phase first-byte"),
-                ([server.url + "bytes/1000?cut_at=10"], 3, "IL_EPEERCLOSED"),
+                ([server.url + "bytes/1000?cut_at=10"], 3,
+                 f"IL_EPEERCLOSED, phase read: GET {server.url[7:-1]}: the server closed the connection after 10 of "
+                 "1000 bytes"),
+                (["--http2-prior-knowledge", server.url + "bytes/1000?cut_at=10"], 3,
+                 f"IL_EPEERCLOSED, phase read: GET {server.url[7:-1]}: the server closed the connection, after 10 of "
+                 "1000 bytes"),
                 (["http://127.0.0.1:1/"], 3, "IL_ECONNECT, phase connect")):
             out = get(*arguments)
             yield from want(f"exit status of {arguments}", out.returncode, status)
@@ -161,11 +168,13 @@ def host_is_found_where_resolve_says():
     with Serve() as server:
         port = re.search(r":(\d+)/", server.url).group(1)
         there = [f"http://{host}:{port}/id/" for host in ("one.test", "two.test")]
-        both = get("--resolve", f"one.test:{port}:127.0.0.1", "--resolve", f"two.test:{port}:[::1],127.0.0.1",
+        both = get("-v", "--resolve", f"one.test:{port}:127.0.0.1", "--resolve", f"two.test:{port}:[::1],127.0.0.1",
                    there[0] + "1", there[1] + "2")
         elsewhere = get("--resolve", f"one.test:{port}:127.0.0.2", there[0] + "1")
     yield from want("stdout", both.stdout, "12")
     yield from want("exit status", (both.returncode, elsewhere.returncode), (0, 3))
+    yield from want_part("stderr", both.stderr, rf"connected to 127.0.0.1:{port} \(IPv4\)\n(.*\n)*?.*"
+                         rf"connected to 127.0.0.1:{port} \(IPv4\); 1 other address failed before, or was slower")
     yield from want_part("stderr", elsewhere.stderr, "IL_ECONNECT, phase connect: .*127.0.0.2")
 
 

@@ -97,7 +97,7 @@ struct il_client_options {
 
     /* What a server may send. 0 means the default. */
     uint64_t body_size_max;   /* bytes of a body that is kept in memory; 64 MiB */
-    uint32_t header_size_max; /* bytes of all header fields; 300 KiB, at most 1 MiB */
+    uint32_t header_size_max; /* bytes of all header fields, at most 1 MiB; 300 KiB */
 
     /* HTTP/2: bytes of one streamed body that may wait for its reader, and bytes that may be on
      * their way to us on one connection, 65,535 to 2^31 - 1. 0 means the default. */
@@ -313,6 +313,19 @@ IL_API uint64_t il_response_body_length(const struct il_response *response);
 /* A body that was not read to its end costs the connection. NULL is allowed. Thread: any. Since
  * 0.1. */
 IL_API void il_response_free(struct il_response *response);
+
+/* Whom a connection goes to. */
+struct il_peer_info {
+    char address[48]; /* "127.0.0.1", "::1" */
+    uint16_t port;
+    bool is_ipv6;
+    unsigned lost_count; /* other addresses of the host that had been tried by then: they failed, or
+                            were slower */
+};
+
+/* Whom the connection goes to that brought the response. False, and `ret_info` as it was: there was
+ * none. Thread: any. Since 0.1. */
+IL_API bool il_response_peer(const struct il_response *response, struct il_peer_info *ret_info);
 
 struct il_response_timing {
     uint64_t started_ns;    /* CLOCK_MONOTONIC, like il_now_ns */

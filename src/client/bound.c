@@ -528,11 +528,8 @@ static void bound_call_succeeds(struct il_call *call, struct bound_exchange *x)
     sys_mutex_unlock(&x->shared.mutex);
     response = call->response;
     if (call->is_streaming) {
-        response->state = RESPONSE_STREAMING;
+        call_begin_streaming(call);
         response->stream = x; /* with the call's reference */
-        response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
-        response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
-        response->deadline_ns = call->total_deadline_ns;
         call->bound = NULL;
     } else {
         response->state = RESPONSE_WHOLE;
@@ -609,7 +606,7 @@ static enum il_code bound_new(struct il_call *call, struct bound_conn *bound,
         code = response_new(call->client, &x->shared.response, err);
     }
     if (code == IL_OK) {
-        response_set_tls(x->shared.response, bound->conn->tls_facts);
+        response_set_server(x->shared.response, &bound->conn->stream.peer, bound->conn->tls_facts);
     }
     if (code != IL_OK) {
         bound_unref(x);

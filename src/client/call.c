@@ -288,29 +288,51 @@ void call_succeed(struct il_call *call)
     call_finish(call);
 }
 
-/* What the protocol layer says does not name the server: put it in front, and cut the end. */
-static void call_name_server(const struct il_call *call, struct il_error *error)
-{
-    char prefix[H1_METHOD_SIZE_MAX + 96];
-    size_t prefix_size, size;
+#define CALL_SERVER_SIZE (H1_METHOD_SIZE_MAX + 96)
 
-    if (strstr(error->message, call->request->url.host) != NULL) {
+/* "GET localhost:80"; returns `text`. */
+static const char *call_server(const struct il_call *call, char text[static CALL_SERVER_SIZE])
+{
+    (void)snprintf(text, CALL_SERVER_SIZE, "%s %.80s:%u", call->request->method,
+                   call->request->url.host, call->request->url.port);
+    return text;
+}
+
+void call_name_server(struct il_error *error, const char *server, const char *known)
+{
+    size_t server_size = strlen(server), size;
+
+    il_assert(server_size < CALL_SERVER_SIZE);
+    if (strstr(error->message, known) != NULL) {
         return;
     }
-    prefix_size = (size_t)snprintf(prefix, sizeof(prefix), "%s %.80s:%u: ", call->request->method,
-                                   call->request->url.host, call->request->url.port);
-    size = (size_t)il_min_u64(strlen(error->message), IL_ERROR_MESSAGE_SIZE - 1 - prefix_size);
-    memmove(error->message + prefix_size, error->message, size);
-    memcpy(error->message, prefix, prefix_size);
-    error->message[prefix_size + size] = '\0';
+    size = (size_t)il_min_u64(strlen(error->message), IL_ERROR_MESSAGE_SIZE - 3 - server_size);
+    memmove(error->message + server_size + 2, error->message, size);
+    memcpy(error->message, server, server_size);
+    memcpy(error->message + server_size, ": ", 2);
+    error->message[server_size + 2 + size] = '\0';
+}
+
+void call_begin_streaming(struct il_call *call)
+{
+    struct il_response *response = call->response;
+    char server[CALL_SERVER_SIZE];
+
+    response->state = RESPONSE_STREAMING;
+    response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
+    response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
+    response->deadline_ns = call->total_deadline_ns;
+    response->server = il_strdup(call_server(call, server));
 }
 
 void call_fail(struct il_call *call, enum il_code code, const struct il_error *error)
 {
+    char server[CALL_SERVER_SIZE];
+
     il_assert(!call->is_done);
     call->code = code;
     call->error = *error;
-    call_name_server(call, &call->error);
+    call_name_server(&call->error, call_server(call, server), call->request->url.host);
     if (call->error.phase == IL_PHASE_NONE) {
         call->error.phase = (enum il_phase)atomic_load(&call->phase);
     }

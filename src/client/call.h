@@ -108,6 +108,13 @@ void call_set_phase_since(struct il_call *call, enum il_phase phase, uint64_t si
 /* The exchange made progress: the limit of the present phase starts anew. */
 void call_note_progress(struct il_call *call);
 
+/* What the protocol layer says does not name the server: put it in front, and cut the end, unless
+ * the message has what is `known`. `server` is "GET localhost:80". Thread: any. */
+void call_name_server(struct il_error *error, const char *server, const char *known);
+
+/* The user wants the body himself: the response has to know what the call knew. */
+void call_begin_streaming(struct il_call *call);
+
 void call_succeed(struct il_call *call);
 void call_fail(struct il_call *call, enum il_code code, const struct il_error *error);
 

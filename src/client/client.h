@@ -174,6 +174,7 @@ struct il_response {
     struct il_bytes body;
     size_t body_read; /* how much of `body` il_response_read has given out */
     struct il_response_timing timing;
+    struct net_peer peer;
     struct tls_facts *tls_facts; /* a reference; NULL without TLS */
 
     enum response_state state;
@@ -183,6 +184,7 @@ struct il_response {
     uint64_t read_timeout_ms;
     uint64_t deadline_ns; /* of the call as a whole */
     uint64_t total_timeout_ms;
+    char *server; /* "GET localhost:80", while it is streamed; NULL: no memory for it */
 };
 
 enum il_code response_new(struct il_client *client, struct il_response **ret_response,
@@ -197,8 +199,9 @@ void response_destroy(struct il_response *response);
 /* Take over what the parser has read: status, reason, headers. */
 void response_take_head(struct il_response *response, struct h1_response *parser);
 
-/* Remember the TLS of the connection that the response will come on. */
-void response_set_tls(struct il_response *response, struct tls_facts *facts);
+/* Remember who is at the other end of the connection that the response will come on. */
+void response_set_server(struct il_response *response, const struct net_peer *peer,
+                         struct tls_facts *facts);
 
 /* Room in the body for what is received next, `left` bytes and one more: `ret_size` of it is there,
  * at the end of what the body holds. IL_ENOMEM. */

@@ -63,7 +63,7 @@ void exchange_begin(struct il_call *call, struct conn *conn, bool was_reused)
     call->response->timing.connected_ns = was_reused ? loop_now_ns(call->home) : sys_now_ns();
     call->response->timing.connection_id = conn->id;
     call->response->timing.was_reused = was_reused;
-    response_set_tls(call->response, conn->tls_facts);
+    response_set_server(call->response, &conn->stream.peer, conn->tls_facts);
     if (!conn_borrow_kit(conn, call->home)) {
         exchange_fail_memory(call);
         return;
@@ -304,7 +304,6 @@ static void exchange_complete(struct il_call *call, bool has_extra)
 static void exchange_hand_over(struct il_call *call, const char *rest, size_t rest_size)
 {
     struct conn *conn = call->conn;
-    struct il_response *response = call->response;
     struct il_error error;
 
     if (il_bytes_append(&conn->held.kit->in, rest, rest_size) != IL_OK) {
@@ -312,11 +311,8 @@ static void exchange_hand_over(struct il_call *call, const char *rest, size_t re
         call_fail(call, IL_ENOMEM, &error);
         return;
     }
-    response->state = RESPONSE_STREAMING;
-    response->conn = conn;
-    response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
-    response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
-    response->deadline_ns = call->total_deadline_ns;
+    call_begin_streaming(call);
+    call->response->conn = conn;
     call->conn = NULL;
     conn_rest_with_response(conn);
     call_succeed(call);
@@ -599,11 +595,15 @@ static enum il_code reader_on_eof(struct il_response *response, struct rt_place 
 
 static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, struct il_error *err)
 {
+    const struct h1_response *parser = &conn->held.kit->parser;
+    char what[80], all[32] = "";
     struct il_error error;
-    char what[64];
 
-    (void)snprintf(what, sizeof(what), "after %llu bytes of the body,",
-                   (unsigned long long)conn->held.kit->parser.body_received);
+    if (parser->framing == H1_FRAMING_SIZED) {
+        (void)snprintf(all, sizeof(all), " of %llu", (unsigned long long)parser->body_size);
+    }
+    (void)snprintf(what, sizeof(what), "after %llu%s bytes of the body,",
+                   (unsigned long long)parser->body_received, all);
     (void)conn_fail(conn, sys_errno, what, &error);
     if (err != NULL) {
         *err = error;

@@ -1,6 +1,8 @@
 /* response.c: what came back. A response is plain data, but for a streamed one, which holds the
  * connection (or, with the bound driver, the stream) that its body comes from.
  * Threads: one at a time; see client.h. */
+#include <stdio.h>
+
 #include "client/drivers.h"
 #include "client/session.h"
 
@@ -68,6 +70,8 @@ void il_response_free(struct il_response *response)
     }
     tls_facts_unref(response->tls_facts);
     response->tls_facts = NULL;
+    il_free(response->server);
+    response->server = NULL;
     client = response->client;
     is_last_use = pool_end_response(&client->pool, response, &is_kept);
     if (!is_kept) {
@@ -242,9 +246,32 @@ static size_t response_read_memory(struct il_response *response, void *buffer, s
     return part;
 }
 
+/* Who was to send the body, and that it was being received: what failed below does not know. */
+static void response_complete_error(const struct il_response *response, struct il_error *err)
+{
+    if (err->phase == IL_PHASE_NONE) {
+        err->phase = IL_PHASE_READ;
+    }
+    if (response->server != NULL) {
+        call_name_server(err, response->server, strchr(response->server, ' ') + 1);
+    }
+}
+
+static enum il_code response_read_streamed(struct il_response *response, void *buffer, size_t size,
+                                           size_t *ret_size, struct il_error *err)
+{
+    if (response->session_stream != NULL) {
+        return session_read(response, buffer, size, ret_size, err);
+    }
+    return response->stream != NULL ? bound_read(response, buffer, size, ret_size, err)
+                                    : exchange_read(response, buffer, size, ret_size, err);
+}
+
 enum il_code il_response_read(struct il_response *response, void *buffer, size_t size,
                               size_t *ret_size, struct il_error *err)
 {
+    enum il_code code;
+
     if (response == NULL || buffer == NULL || size == 0 || ret_size == NULL) {
         return il_fail(err, IL_EINVAL, "il_response_read: %s",
                        response == NULL ? "response is NULL" : "the buffer has no room");
@@ -261,15 +288,17 @@ enum il_code il_response_read(struct il_response *response, void *buffer, size_t
     case RESPONSE_STREAMING:
         break;
     }
-    if (response->session_stream != NULL) {
-        return session_read(response, buffer, size, ret_size, err);
+    code = response_read_streamed(response, buffer, size, ret_size, err);
+    if (err != NULL && response->state == RESPONSE_FAILED) {
+        response_complete_error(response, err);
     }
-    return response->stream != NULL ? bound_read(response, buffer, size, ret_size, err)
-                                    : exchange_read(response, buffer, size, ret_size, err);
+    return code;
 }
 
-void response_set_tls(struct il_response *response, struct tls_facts *facts)
+void response_set_server(struct il_response *response, const struct net_peer *peer,
+                         struct tls_facts *facts)
 {
+    response->peer = *peer;
     if (response->tls_facts != facts) { /* both NULL without TLS */
         tls_facts_unref(response->tls_facts);
         response->tls_facts = tls_facts_ref(facts);
@@ -282,5 +311,24 @@ bool il_response_tls(const struct il_response *response, struct il_tls_info *ret
         return false;
     }
     *ret_info = response->tls_facts->info;
+    return true;
+}
+
+bool il_response_peer(const struct il_response *response, struct il_peer_info *ret_info)
+{
+    struct net_address address = response->peer.address;
+    char text[NET_ADDRESS_TEXT_SIZE];
+
+    if (net_address_family(&address) == AF_UNSPEC) {
+        return false;
+    }
+    *ret_info = (struct il_peer_info){
+        .port = ntohs(address.v4.sin_port), /* in the same place for both families */
+        .is_ipv6 = net_address_family(&address) == AF_INET6,
+        .lost_count = response->peer.lost_count,
+    };
+    address.v4.sin_port = 0;
+    (void)snprintf(ret_info->address, sizeof(ret_info->address), "%s",
+                   net_address_text(&address, text));
     return true;
 }

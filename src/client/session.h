@@ -47,10 +47,11 @@
     20 /* before the second time; 4 times as long before the third; and up to twice that */
 
 struct session {
-    uint64_t id;                 /* set at creation, then read by anyone, like the four below */
+    uint64_t id;                 /* set at creation, then read by anyone, like the five below */
     struct il_client *client;    /* its memory: see client_memory_ref */
     struct il_loop *driver;      /* bound driver: a reference; else NULL */
     struct tls_facts *tls_facts; /* NULL without TLS */
+    struct net_peer peer;
     uint64_t opened_ns;
     _Atomic int fd;                   /* for reports; -1 once it is closed */
     _Atomic bool is_unsent;           /* for reports: bytes wait that only the driver may send */

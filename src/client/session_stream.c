@@ -290,13 +290,8 @@ void session_stream_stand_up(struct h2_stream *h2)
 /* The response's head is there and the user wants the body himself. */
 static void hand_over(struct il_call *call, struct session_stream *x)
 {
-    struct il_response *response = call->response;
-
-    response->state = RESPONSE_STREAMING;
-    response->session_stream = x; /* with the call's reference */
-    response->read_timeout_ms = call->timeout_ms[IL_PHASE_READ];
-    response->total_timeout_ms = call->timeout_ms[IL_PHASE_TOTAL];
-    response->deadline_ns = call->total_deadline_ns;
+    call_begin_streaming(call);
+    call->response->session_stream = x; /* with the call's reference */
     x->home_held.call = NULL;
     call->session_stream = NULL;
     call_succeed(call);
@@ -490,7 +485,7 @@ static void note_begun(struct il_call *call, const struct session *session, bool
     call->sent_size = 1; /* the head, at least: it cannot be taken back */
     timing->connected_ns = was_reused ? loop_now_ns(call->home) : sys_now_ns();
     timing->connection_id = session->id;
-    response_set_tls(call->response, session->tls_facts);
+    response_set_server(call->response, &session->peer, session->tls_facts);
     timing->was_reused = was_reused;
     timing->was_moved = was_reused && session_is_moved(session, call->home);
     timing->sent_ns = call->request->body_kind == H1_BODY_NONE ? timing->connected_ns : 0;

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "http/h2_words.h"
+
 /* ---- streams ---- */
 
 void h2_stream_init(struct h2_stream *stream)
@@ -178,47 +180,17 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-#define FIELD_OVERHEAD 32 /* what a field costs beyond its name and value, RFC 9113 6.5.2 */
-
-static uint32_t head_size_max(const struct h2_stream *stream)
-{
-    const struct h1_response_limits *limits = &stream->h2->limits;
-
-    return stream->is_in_trailers ? limits->trailer_size_max : limits->head_size_max;
-}
-
 static bool head_has_room(struct h2_stream *stream, size_t name_size, size_t value_size)
 {
-    size_t size = name_size + value_size + FIELD_OVERHEAD;
+    size_t size = name_size + value_size + H2_FIELD_OVERHEAD;
 
-    if (size > head_size_max(stream) - stream->head_size ||
+    if (size > h2_head_size_max(stream) - stream->head_size ||
         stream->field_count == stream->h2->limits.field_count_max) {
         return false;
     }
     stream->head_size += (uint32_t)size;
     stream->field_count++;
     return true;
-}
-
-/* For the next field there is no room: say which limit is in the way. */
-static void head_fail_for_room(struct h2_stream *stream, const uint8_t *name, size_t name_size,
-                               size_t value_size)
-{
-    const char *section = stream->is_in_trailers ? "trailer" : "header";
-    char what[200], text[48];
-
-    if (stream->field_count == stream->h2->limits.field_count_max) {
-        (void)snprintf(what, sizeof(what), "the response's %s has more than %u fields, the limit",
-                       section, stream->field_count);
-    } else {
-        (void)snprintf(what, sizeof(what),
-                       "the response's %s has %zu bytes with its field \"%s\" (and %d for each "
-                       "field); the limit is %u bytes%s",
-                       section, stream->head_size + name_size + value_size + FIELD_OVERHEAD,
-                       il_escape(text, sizeof(text), name, name_size), FIELD_OVERHEAD,
-                       head_size_max(stream), stream->is_in_trailers ? "" : " (header_size_max)");
-    }
-    stream_fail(stream, IL_EHEADERSIZE, what);
 }
 
 /* Digits, no more than a number holds: nghttp2 has looked. */
@@ -259,7 +231,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
     }
     if (!head_has_room(stream, name_size, value_size)) {
-        head_fail_for_room(stream, name, name_size, value_size);
+        char what[200];
+
+        h2_describe_no_room(stream, (const char *)name, name_size, value_size, what, sizeof(what));
+        stream_fail(stream, IL_EHEADERSIZE, what);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     code = head_add(stream, (const char *)name, name_size, (const char *)value, value_size);
@@ -418,26 +393,10 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     } else {
         il_fail(&stream->error, code == NGHTTP2_PROTOCOL_ERROR ? IL_EPROTOCOL : IL_EPEERCLOSED,
                 "the HTTP/2 stream was reset (%s)", nghttp2_http2_strerror(code));
+        h2_describe_cut(stream);
         stream_end(stream, H2_END_FAILED);
     }
     return 0;
-}
-
-/* Why nghttp2 has said goodbye. */
-static void describe_goaway(const nghttp2_goaway *goaway, struct il_error *ret_error)
-{
-    char reason[120];
-
-    if (goaway->error_code == NGHTTP2_COMPRESSION_ERROR) { /* nghttp2 does not say which */
-        il_fail(ret_error, IL_EPROTOCOL,
-                "a header of the server's cannot be decompressed: it is damaged, or has a name or "
-                "a value of more than %d bytes, the limit in HTTP/2",
-                H2_FIELD_SIZE_MAX);
-        return;
-    }
-    il_fail(ret_error, IL_EPROTOCOL, "the server broke the rules of HTTP/2 (%s%s%s)",
-            nghttp2_http2_strerror(goaway->error_code), goaway->opaque_data_len > 0 ? ": " : "",
-            il_escape(reason, sizeof(reason), goaway->opaque_data, goaway->opaque_data_len));
 }
 
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
@@ -456,7 +415,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     } else if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
                !h2->has_failed) {
         h2->has_failed = h2->is_told = true;
-        describe_goaway(&frame->goaway, &h2->error);
+        h2_describe_goaway(&frame->goaway, &h2->error);
     }
     return 0;
 }
@@ -629,28 +588,6 @@ static enum il_code h2_report(const struct h2 *h2, struct il_error *err)
     return h2->error.code;
 }
 
-/* Of our limits that nghttp2 keeps it says less than we know. */
-static void describe_fatal(int result, struct il_error *ret_error)
-{
-    switch (result) {
-    case NGHTTP2_ERR_FLOODED:
-        il_fail(ret_error, IL_EPROTOCOL,
-                "the server floods us: it has sent PING or SETTINGS without taking our answers, of "
-                "which %d wait, the limit",
-                H2_ACKS_QUEUED_MAX);
-        break;
-    case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
-        il_fail(ret_error, IL_EPROTOCOL,
-                "the server cuts a header into more than %d further frames, the limit",
-                H2_CONTINUATIONS_MAX);
-        break;
-    default:
-        il_fail(ret_error, IL_EPROTOCOL, "the server broke the rules of HTTP/2: %s",
-                nghttp2_strerror(result));
-        break;
-    }
-}
-
 /* nghttp2 has given up. */
 static enum il_code h2_report_fatal(struct h2 *h2, int result, struct il_error *err)
 {
@@ -658,7 +595,7 @@ static enum il_code h2_report_fatal(struct h2 *h2, int result, struct il_error *
         h2_fail_for_memory(h2);
     } else if (!h2->has_failed) {
         h2->has_failed = true;
-        describe_fatal(result, &h2->error);
+        h2_describe_fatal(result, &h2->error);
     }
     return h2_report(h2, err);
 }
@@ -718,6 +655,7 @@ void h2_fail(struct h2 *h2, const struct il_error *error)
 
         if (!stream->has_failed) {
             stream->error = *error;
+            h2_describe_cut(stream);
         }
         (void)nghttp2_session_set_stream_user_data(h2->session, stream->id, NULL);
         if (stream->is_ended && !stream->has_failed) {

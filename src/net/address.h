@@ -14,6 +14,13 @@ struct net_address {
     };
 };
 
+/* Whom a socket is connected to, and how many other addresses of the same host had been tried by
+ * then: they failed, or were slower. A zeroed one: nobody. */
+struct net_peer {
+    struct net_address address;
+    uint8_t lost_count;
+};
+
 #define NET_ADDRESS_TEXT_SIZE 56 /* "[IPv6 address]:65535" */
 
 static inline int net_address_family(const struct net_address *address)

@@ -82,6 +82,7 @@ struct dial_state {
         *other_attempts; /* DIAL_ATTEMPTS_MAX - 1, once there is a second; see attempt_at */
     size_t attempt_count, open_count;
     int fd; /* the winner, or -1 */
+    struct net_address winner;
     struct il_error err;
 };
 
@@ -209,6 +210,7 @@ static void attempt_connected(struct attempt *attempt)
     }
     remember_family(state, attempt);
     state->fd = attempt->fd;
+    state->winner = attempt->address;
     attempt->fd = -1;
     state->open_count--;
     dial_finish(state);
@@ -575,6 +577,10 @@ static void dial_deliver(struct dial_state *state)
     state->fd = -1; /* the callee's from now on */
     state->dial = NULL;
     dial->state = NULL;
+    if (fd >= 0) {
+        dial->peer = (struct net_peer){ .address = state->winner,
+                                        .lost_count = (uint8_t)(state->attempt_count - 1) };
+    }
     dial->on_done(dial, fd, fd < 0 ? &state->err : NULL);
 }
 

@@ -28,6 +28,8 @@ struct dial {
      * in the callback. */
     void (*on_done)(struct dial *dial, int fd, const struct il_error *err);
 
+    struct net_peer peer; /* dial.c sets it before on_done with a socket */
+
     struct dial_state *state; /* dial.c's; NULL when nothing is under way */
 };
 

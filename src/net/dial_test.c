@@ -33,6 +33,20 @@ static void caller_on_phase(struct dial *dial, enum il_phase phase)
     }
 }
 
+/* What is said of the other end is so, unless it is gone again. */
+static void check_peer(int fd, const struct net_peer *peer)
+{
+    struct net_address actual;
+    socklen_t size = sizeof(actual);
+
+    memset(&actual, 0, sizeof(actual));
+    if (getpeername(fd, &actual.any, &size) == 0) {
+        char actual_text[NET_ADDRESS_TEXT_SIZE], text[NET_ADDRESS_TEXT_SIZE];
+
+        CHECK_STR(net_address_text(&peer->address, text), net_address_text(&actual, actual_text));
+    }
+}
+
 static void caller_on_done(struct dial *dial, int fd, const struct il_error *err)
 {
     struct caller *caller = il_container_of(dial, struct caller, dial);
@@ -41,6 +55,9 @@ static void caller_on_done(struct dial *dial, int fd, const struct il_error *err
     CHECK((fd < 0) == (err != NULL));
     caller->done_count++;
     caller->connected_count += fd >= 0;
+    if (fd >= 0) {
+        check_peer(fd, &dial->peer);
+    }
     caller->loop->held.must_return = true;
     if (caller->fd >= 0) {
         close(caller->fd);

@@ -136,6 +136,7 @@ static void opening_on_dialed(struct dial *dial, int fd, const struct il_error *
         return;
     }
     stream_init_plain(&stream, fd);
+    stream.peer = dial->peer;
     if (opening->target.tls == NULL) {
         opening->on_done(opening, &stream, NULL);
         return;

@@ -14,6 +14,7 @@
 #ifndef IL_NET_STREAM_H
 #define IL_NET_STREAM_H
 
+#include "net/address.h"
 #include "sys/sys.h"
 
 struct stream_filter {
@@ -44,6 +45,7 @@ struct stream {
     int fd;                             /* -1: none */
     const struct stream_filter *filter; /* NULL: plain */
     void *state;                        /* the filter's */
+    struct net_peer peer;               /* as whoever made the connection knows it */
 };
 
 /* A plain stream on a connected socket. Takes `fd`. */

@@ -50,6 +50,14 @@ def every_public_name_is_in_the_manual():
     for name in csource.exported_names(csource.read(ROOT, "src/il.map")):
         if name != "*" and f"{name}.3" not in files:
             yield f"{name}: man {name} leads nowhere"
+    for header in manual.headers.values():
+        header = csource.without_comments(header)
+        types = re.findall(r"^(?:struct|enum) (il_\w+)(?= \{|;)|^typedef [^;]*?\b(il_\w+)\(", header, re.MULTILINE)
+        if not types:
+            yield f"no types found in {header[:60]!r}"
+        for name in map("".join, types):
+            if f"{name}.3" not in files:
+                yield f"{name}: man {name} leads nowhere"
     for name, members in manual.members.items():
         if not members and name != "il_share":
             yield f"tools/man: page {name} has nothing in it"
