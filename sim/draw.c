@@ -50,6 +50,9 @@ static const uint32_t weight_max[SIM_FAULT_COUNT] = {
     [SIM_FAULT_PORTS] = 8192,    [SIM_FAULT_THREADS] = 8192,     [SIM_FAULT_MEMORY] = 2048,
     [SIM_FAULT_JUMP] = 512,      [SIM_FAULT_GOAWAY] = 16384,     [SIM_FAULT_UNSEEN] = 16384,
     [SIM_FAULT_LIMIT] = 16384,   [SIM_FAULT_ABORT] = 8192,       [SIM_FAULT_UPSET] = 32768,
+    [SIM_FAULT_TICKET] = 32768,  [SIM_FAULT_UPDATE] = 16384,     [SIM_FAULT_RECORDS] = 32768,
+    [SIM_FAULT_ALERT] = 16384,   [SIM_FAULT_CERTIFICATE] = 8192, [SIM_FAULT_MUTE] = 8192,
+    [SIM_FAULT_CUT] = 8192,
 };
 
 /* The weights of these faults. */
@@ -68,7 +71,7 @@ static void faults_draw(struct sim_stream *stream, uint32_t which, uint32_t faul
 
 static void weights_draw(struct sim_stream *stream, uint32_t faults, struct sim_weights *weights)
 {
-    faults_draw(stream, SIM_FAULTS_ALL & ~SIM_FAULTS_HTTP2, faults, weights);
+    faults_draw(stream, SIM_FAULTS_ALL & ~(SIM_FAULTS_HTTP2 | SIM_FAULTS_TLS), faults, weights);
     weights->policy = (enum sim_policy)stream_below(stream, SIM_POLICY_COUNT);
     weights->preempt_gap = stream_scale(stream, 2, 4096);
     weights->door_ns = stream_scale(stream, 50, 3200);
@@ -79,6 +82,7 @@ static void weights_draw(struct sim_stream *stream, uint32_t faults, struct sim_
     weights->window_bytes = il_max_u64(stream_scale(stream, 16 << 10, ROOM_BYTES),
                                        weights->latency_ns / WINDOW_NS_PER_BYTE);
     faults_draw(stream, SIM_FAULTS_HTTP2, faults, weights); /* last: all else is as without them */
+    faults_draw(stream, SIM_FAULTS_TLS, faults, weights);   /* likewise */
 }
 
 void draw_begin(void)
@@ -143,18 +147,37 @@ uint64_t sim_draw(uint64_t bound)
 const char *sim_fault_name(enum sim_fault fault)
 {
     static const char *const names[SIM_FAULT_COUNT] = {
-        [SIM_FAULT_PREEMPT] = "preempt",   [SIM_FAULT_STALL] = "stall",
-        [SIM_FAULT_SPURIOUS] = "spurious", [SIM_FAULT_SLOW] = "slow",
-        [SIM_FAULT_PIECES] = "pieces",     [SIM_FAULT_NARROW] = "narrow",
-        [SIM_FAULT_LATE] = "late",         [SIM_FAULT_CLOSE_IDLE] = "close-idle",
-        [SIM_FAULT_REFUSE] = "refuse",     [SIM_FAULT_LOSE] = "lose",
-        [SIM_FAULT_RESET] = "reset",       [SIM_FAULT_FIN] = "fin",
-        [SIM_FAULT_TWICE] = "twice",       [SIM_FAULT_NEVER] = "never",
-        [SIM_FAULT_FDS] = "fds",           [SIM_FAULT_PORTS] = "ports",
-        [SIM_FAULT_THREADS] = "threads",   [SIM_FAULT_MEMORY] = "memory",
-        [SIM_FAULT_JUMP] = "jump",         [SIM_FAULT_GOAWAY] = "goaway",
-        [SIM_FAULT_UNSEEN] = "unseen",     [SIM_FAULT_LIMIT] = "limit",
-        [SIM_FAULT_ABORT] = "abort",       [SIM_FAULT_UPSET] = "upset",
+        [SIM_FAULT_PREEMPT] = "preempt",
+        [SIM_FAULT_STALL] = "stall",
+        [SIM_FAULT_SPURIOUS] = "spurious",
+        [SIM_FAULT_SLOW] = "slow",
+        [SIM_FAULT_PIECES] = "pieces",
+        [SIM_FAULT_NARROW] = "narrow",
+        [SIM_FAULT_LATE] = "late",
+        [SIM_FAULT_CLOSE_IDLE] = "close-idle",
+        [SIM_FAULT_REFUSE] = "refuse",
+        [SIM_FAULT_LOSE] = "lose",
+        [SIM_FAULT_RESET] = "reset",
+        [SIM_FAULT_FIN] = "fin",
+        [SIM_FAULT_TWICE] = "twice",
+        [SIM_FAULT_NEVER] = "never",
+        [SIM_FAULT_FDS] = "fds",
+        [SIM_FAULT_PORTS] = "ports",
+        [SIM_FAULT_THREADS] = "threads",
+        [SIM_FAULT_MEMORY] = "memory",
+        [SIM_FAULT_JUMP] = "jump",
+        [SIM_FAULT_GOAWAY] = "goaway",
+        [SIM_FAULT_UNSEEN] = "unseen",
+        [SIM_FAULT_LIMIT] = "limit",
+        [SIM_FAULT_ABORT] = "abort",
+        [SIM_FAULT_UPSET] = "upset",
+        [SIM_FAULT_TICKET] = "ticket",
+        [SIM_FAULT_UPDATE] = "update",
+        [SIM_FAULT_RECORDS] = "records",
+        [SIM_FAULT_ALERT] = "alert",
+        [SIM_FAULT_CERTIFICATE] = "certificate",
+        [SIM_FAULT_MUTE] = "mute",
+        [SIM_FAULT_CUT] = "cut",
     };
 
     return fault < SIM_FAULT_COUNT ? names[fault] : "?";

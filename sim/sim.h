@@ -38,6 +38,9 @@ enum sim_fault {
     SIM_FAULT_GOAWAY,   /* HTTP/2: a server ends a connection in order */
     SIM_FAULT_UNSEEN,   /* it refuses a request that it has not acted on */
     SIM_FAULT_LIMIT,    /* it allows fewer streams for a while */
+    SIM_FAULT_TICKET,   /* TLS: tickets come at any time */
+    SIM_FAULT_UPDATE,   /* likewise something that has to be answered before anything goes on */
+    SIM_FAULT_RECORDS,  /* records are small, or empty */
 
     SIM_FAULT_CLOSE_IDLE, /* a server closes an idle connection, with FIN or RST */
     SIM_FAULT_REFUSE,     /* a connect is refused */
@@ -49,11 +52,15 @@ enum sim_fault {
     SIM_FAULT_NEVER, /* a server does not answer */
     SIM_FAULT_ABORT, /* HTTP/2: it resets a stream in the middle */
     SIM_FAULT_UPSET, /* it refuses more often than a client sends again */
-    SIM_FAULT_FDS,   /* no descriptor to be had */
-    SIM_FAULT_PORTS, /* no local port to be had */
-    SIM_FAULT_THREADS, /* no thread to be had */
-    SIM_FAULT_MEMORY,  /* an allocation of the library fails */
-    SIM_FAULT_JUMP,    /* the clock jumps forward, up to 10 min */
+    SIM_FAULT_ALERT, /* TLS: a server refuses the handshake, or breaks its rules */
+    SIM_FAULT_CERTIFICATE, /* it is somebody else */
+    SIM_FAULT_MUTE,        /* it does not go on with the handshake */
+    SIM_FAULT_CUT,         /* it ends without close_notify, in the middle or not */
+    SIM_FAULT_FDS,         /* no descriptor to be had */
+    SIM_FAULT_PORTS,       /* no local port to be had */
+    SIM_FAULT_THREADS,     /* no thread to be had */
+    SIM_FAULT_MEMORY,      /* an allocation of the library fails */
+    SIM_FAULT_JUMP,        /* the clock jumps forward, up to 10 min */
     SIM_FAULT_COUNT
 };
 
@@ -63,6 +70,13 @@ enum sim_fault {
 #define SIM_FAULTS_HTTP2                                                                           \
     (1u << SIM_FAULT_GOAWAY | 1u << SIM_FAULT_UNSEEN | 1u << SIM_FAULT_LIMIT |                     \
      1u << SIM_FAULT_ABORT | 1u << SIM_FAULT_UPSET)
+
+#define SIM_FAULTS_TLS                                                                             \
+    (1u << SIM_FAULT_TICKET | 1u << SIM_FAULT_UPDATE | 1u << SIM_FAULT_RECORDS |                   \
+     1u << SIM_FAULT_ALERT | 1u << SIM_FAULT_CERTIFICATE | 1u << SIM_FAULT_MUTE |                  \
+     1u << SIM_FAULT_CUT)
+
+_Static_assert(SIM_FAULT_COUNT < 32, "a set of faults is 32 bits");
 
 const char *sim_fault_name(enum sim_fault fault); /* "preempt" */
 

@@ -54,8 +54,9 @@ LAYERS = ["base", "sys", "loop", "rt", "sync", "net", "http", "client", "share",
 
 # Outside src/: the folders (and, with the dot, single headers of src/) that may be included there.
 OUTSIDE = {
-    # The simulated world stands behind src/sys, and its threads are fibers of src/rt.
-    "sim": {"sim", "base/base.h", "sys/sys.h", "rt/fiber.h", "rt/sanitize.h"},
+    # The simulated world stands behind src/sys, and its threads are fibers of src/rt; in it a plain
+    # filter takes the place of net/tls_stream.c.
+    "sim": {"sim", "base/base.h", "sys/sys.h", "rt/fiber.h", "rt/sanitize.h", "net/tls_inside.h"},
     "lab": {"lab"},
     "doctor": {"doctor", "base/base.h", "base/shown.h"},
     "load": {"load", "lab"},
@@ -68,7 +69,7 @@ EXTRA = {
     r"lab/serve\w*\.[ch]": {"base/base.h", "llhttp.h", "nghttp2/nghttp2.h"},  # serve.c is the server's too
     r"lab/certificates\.[ch]": {"base/base.h"},
     # The stage within a simulated world.
-    r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sys/sys.h"},
+    r"lab/stage_sim\w*\.[ch]": {"sim/sim.h", "sim/tls.h", "sys/sys.h"},
     # The explorer, which plays in it; who tells what happens; who has the faults stop.
     r"lab/(explore\w*|chaos|world)\.[ch]": {"sim/sim.h"},
     # A part of its tests: speaks to it byte by byte.
