@@ -373,16 +373,14 @@ static bool packet_asks(const unsigned char *packet, size_t size, const char *na
     while (at < size && packet[at] != 0) {
         size_t label = packet[at++];
 
-        if (label > size - at || strncasecmp(name, (const char *)packet + at, label) != 0) {
+        /* As long as ours, and not only beginning like it: a label may hold a NUL. */
+        if (label > size - at || label != strcspn(name, ".") ||
+            strncasecmp(name, (const char *)packet + at, label) != 0) {
             return false;
         }
         at += label;
         name += label;
-        if (*name == '.') {
-            name++;
-        } else if (*name != '\0') {
-            return false;
-        }
+        name += *name == '.';
     }
     return *name == '\0' && size - at >= 3 && (packet[at + 1] << 8 | packet[at + 2]) == (int)type;
 }

@@ -110,6 +110,40 @@ TEST(refusal_is_noted_with_the_question_it_answers)
     check_nothing_is_left_since(&before);
 }
 
+TEST(refusal_whose_labels_only_look_like_the_name_is_of_another_question)
+{
+    static const struct dns_settings settings = { .servers = "127.0.0.1:1" };
+    struct il_loop *loop = loop_open_for_test();
+    struct dns *dns = dns_open(loop, &settings);
+    struct dns_ask *ask = dns_ask(dns, "a", DNS_A, never_answered, NULL);
+    struct packet packet;
+
+    CHECK(ask != NULL);
+    for (size_t count = 1; count < 8; count++) { /* labels that begin with a NUL, behind the name */
+        static const unsigned char label[1 + 63] = { 63 };
+
+        make_refusal(&packet, "a", ns_t_a);
+        packet.size -= 5;
+        for (size_t i = 0; i < count; i++) {
+            packet_put(&packet, label, sizeof(label));
+        }
+        packet_put_u16(&packet, 0); /* the end of the name, and the type's first byte */
+        packet_put_u16(&packet, ns_t_a << 8);
+        packet_put_u16(&packet, ns_c_in << 8);
+        dns_note_refusal(dns, packet.bytes, packet.size);
+        CHECK_EQ(ask->rcode, 0);
+    }
+    dns_abandon(ask);
+    ask = dns_ask(dns, "a.b", DNS_A, never_answered, NULL);
+    make_refusal(&packet, "a-b", ns_t_a);
+    packet.bytes[NS_HFIXEDSZ + 2] = '.'; /* one label */
+    dns_note_refusal(dns, packet.bytes, packet.size);
+    CHECK_EQ(ask->rcode, 0);
+    dns_abandon(ask);
+    (void)dns_unref(dns);
+    loop_close_for_test(loop);
+}
+
 TEST(damaged_refusal_is_not_read_beyond_its_end)
 {
     static const struct dns_settings settings = { .servers = "127.0.0.1:1" };
