@@ -105,7 +105,12 @@ static enum il_code check_host(const struct request_header *header,
         return il_fail(err, IL_EREQUEST, "header \"Host\" is set twice");
     }
     for (size_t i = 0; i < header->value_size; i++) {
-        if (strchr(" \t/?#@\\,\"<>", header->value[i]) != NULL) {
+        char byte = header->value[i];
+        bool is_alphanumeric =
+            (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z');
+
+        /* What an authority may hold (RFC 3986 3.2), but for ',' and '@': some see two in those. */
+        if (!is_alphanumeric && (byte == '\0' || strchr("-._~%!$&'()*+;=:[]", byte) == NULL)) {
             return il_fail(err, IL_EREQUEST,
                            "header \"Host\" is not a host, or host:port (at byte %zu)", i);
         }

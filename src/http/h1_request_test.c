@@ -151,6 +151,8 @@ TEST(requests_that_contradict_themselves_are_refused)
           .want = "header \"Host\" is empty" },
         { "host with a path", "GET", "http://a/", .headers = { "Host", "b/c" },
           .want = "header \"Host\" is not a host, or host:port (at byte 1)" },
+        { "host beyond ASCII", "GET", "http://a/", .headers = { "Host", "\xc3\xa4" },
+          .want = "header \"Host\" is not a host, or host:port (at byte 0)" },
         { "host with userinfo", "GET", "http://a/", .headers = { "Host", "u@b" },
           .want = "header \"Host\" is not a host, or host:port (at byte 1)" },
     };

@@ -33,6 +33,18 @@ static bool is_left_out(const char *name, size_t size, const char *value, size_t
            !http_equals_ignoring_case(value, value_size, "trailers", 8);
 }
 
+/* Spaces around a value are no part of it, and a server must refuse them: RFC 9113 8.2.1. */
+static void trim(const char **value, size_t *size)
+{
+    while (*size > 0 && (**value == ' ' || **value == '\t')) {
+        (*value)++;
+        (*size)--;
+    }
+    while (*size > 0 && ((*value)[*size - 1] == ' ' || (*value)[*size - 1] == '\t')) {
+        (*size)--;
+    }
+}
+
 /* The user's headers, with names in lower case, which are kept in `names`. */
 static size_t put_headers(nghttp2_nv *out, const struct il_headers *headers, struct il_bytes *names)
 {
@@ -42,9 +54,11 @@ static size_t put_headers(nghttp2_nv *out, const struct il_headers *headers, str
         const struct headers_entry *entry = &headers->entries[i];
         const char *name = headers->bytes + entry->name_offset;
         const char *value = headers->bytes + entry->value_offset;
+        size_t value_size = entry->value_size;
         char *lower = il_bytes_tail(names);
 
-        if (is_left_out(name, entry->name_size, value, entry->value_size)) {
+        trim(&value, &value_size);
+        if (is_left_out(name, entry->name_size, value, value_size)) {
             continue;
         }
         for (uint32_t at = 0; at < entry->name_size; at++) {
@@ -53,7 +67,7 @@ static size_t put_headers(nghttp2_nv *out, const struct il_headers *headers, str
             lower[at] = (char)(is_upper ? name[at] | 0x20 : name[at]);
         }
         il_bytes_added(names, entry->name_size);
-        out[count++] = nv(lower, entry->name_size, value, entry->value_size, NGHTTP2_NV_FLAG_NONE);
+        out[count++] = nv(lower, entry->name_size, value, value_size, NGHTTP2_NV_FLAG_NONE);
     }
     return count;
 }

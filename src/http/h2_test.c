@@ -57,6 +57,8 @@ TEST(the_host_and_the_users_headers_are_sent_as_http2_wants_them)
     pair_init(&pair, 100);
     headers_init(&headers);
     CHECK_OK(headers_add(&headers, "X-Upper", "kept", &err));
+    CHECK_OK(headers_add(&headers, "X-Spaces", " \t around a value ", &err)); /* are refused */
+    CHECK_OK(headers_add(&headers, "X-Empty", "  ", &err));
     CHECK_OK(headers_add(&headers, "Connection", "close", &err));
     CHECK_OK(headers_add(&headers, "TE", "gzip", &err));
     CHECK_OK(headers_add(&headers, "Host", "other.test", &err));
