@@ -33,9 +33,11 @@ static bool is_name_byte(char byte)
 
 static enum il_code check_label(const char *host, size_t size, struct il_error *err)
 {
+    char shown[96];
+
     if (size == 0 || size > LABEL_MAX) {
-        return il_fail(err, IL_EINVAL, "host '%.80s': each part between dots has 1 to %d bytes",
-                       host, LABEL_MAX);
+        return il_fail(err, IL_EINVAL, "host \"%s\": each part between dots has 1 to %d bytes",
+                       il_escape(shown, sizeof(shown), host, strlen(host)), LABEL_MAX);
     }
     return IL_OK;
 }
