@@ -58,8 +58,9 @@ static const struct option get_options[] = {
 };
 
 static const char get_usage[] =
-    "Usage: interloop get [OPTION]... URL...\n"
-    "Send a request and print the body of the response. Several URLs one after the other, over\n"
+    "usage: interloop get [options] URL...\n"
+    "\n"
+    "Sends a request and prints the body of the response. Several URLs one after the other, over\n"
     "the same connection where they have the same server.\n"
     "\n"
     "  -X, --request METHOD       the method (GET; POST with -d)\n"
@@ -331,16 +332,9 @@ static bool get_parse(struct get *get, int argc, char **argv)
 {
     int option;
 
-    opterr = 0;
-    optind = 0; /* start afresh: the main command has parsed its own options */
-    while ((option = getopt_long(argc, argv, ":X:H:d:o:ivfkh", get_options, NULL)) != -1) {
-        if (option == ':' || option == '?') {
-            fprintf(stderr, "interloop get: %s '%s'; `interloop get --help` lists the options\n",
-                    option == ':' ? "a value is missing after" : "unknown option",
-                    argv[optind - 1]);
-            return false;
-        }
-        if (!get_take_option(get, option)) {
+    optind = 0; /* start anew */
+    while ((option = getopt_long(argc, argv, "X:H:d:o:ivfkh", get_options, NULL)) != -1) {
+        if (option == '?' || !get_take_option(get, option)) { /* getopt has said what is wrong */
             return false;
         }
     }
@@ -348,7 +342,7 @@ static bool get_parse(struct get *get, int argc, char **argv)
         return true;
     }
     if (optind == argc) {
-        fprintf(stderr, "interloop get: no URL; `interloop get --help` says how\n");
+        fprintf(stderr, "interloop get: which URL?\n");
         return false;
     }
     if (get->wants_http_2 && get->http_version == IL_HTTP_1_1) {

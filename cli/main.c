@@ -34,7 +34,8 @@ static struct command commands[] = {
       true },
     { "bench", "interloop bench", "load from several runtimes at once, and how it was answered",
       bench_main, true },
-    { "serve", "serve", "a local HTTP server that misbehaves on request", serve_main, false },
+    { "serve", "interloop serve", "a local HTTP server that misbehaves on request", serve_main,
+      false },
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -84,6 +85,9 @@ int main(int argc, char **argv)
         if (strcmp(name, commands[i].name) == 0) {
             argv[1] = commands[i].title;
             status = commands[i].main(argc - 1, argv + 1);
+            if (status == 2) { /* it has said what is wrong */
+                fprintf(stderr, "Try 'interloop %s --help'.\n", name);
+            }
             return commands[i].is_report ? check_output(commands[i].title, status) : status;
         }
     }

@@ -176,7 +176,6 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
                   .attach = true,
                   .peek = true },
     };
-    opterr = 0; /* we say it ourselves */
     optind = 0; /* the caller may have used getopt before */
     while ((option = getopt_long(argc, argv, "vh", long_options, &index)) != -1) {
         if (option == 'h') {
@@ -184,19 +183,15 @@ enum options_result options_parse(int argc, char **argv, struct doctor_options *
             return OPTIONS_DONE;
         }
         if (!take_option(option, ret_options)) {
-            if (option == '?') {
-                fprintf(stderr, "%s: \"%s\" is no option, or lacks its value", argv[0],
-                        argv[optind - 1]);
-            } else {
-                fprintf(stderr, "%s: --%s does not take \"%s\"", argv[0], long_options[index].name,
-                        optarg);
+            if (option != '?') { /* else getopt has said what is wrong */
+                fprintf(stderr, "%s: --%s does not take '%.64s'\n", argv[0],
+                        long_options[index].name, optarg);
             }
-            fputs("; --help lists the options\n", stderr);
             return OPTIONS_WRONG;
         }
     }
     if (optind < argc && !parse_count(argv[optind], INT32_MAX, &pid)) {
-        fprintf(stderr, "%s: \"%s\" is not a process id\n", argv[0], argv[optind]);
+        fprintf(stderr, "%s: '%.64s' is not a process id\n", argv[0], argv[optind]);
         return OPTIONS_WRONG;
     }
     if (optind + 1 < argc) {

@@ -156,8 +156,7 @@ int explain_main(int argc, char **argv)
             return 0;
         }
         if (option != 'l') {
-            fprintf(stderr, "Try 'interloop explain --help'.\n");
-            return 2;
+            return 2; /* getopt has said what is wrong */
         }
         wants_list = true;
     }

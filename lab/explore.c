@@ -279,7 +279,6 @@ static bool take_option(int option, struct options *options)
         options->help = true;
         return true;
     default: /* getopt has said what is wrong */
-        fprintf(stderr, "Try 'interloop explore --help'.\n");
         return false;
     }
 }
@@ -304,7 +303,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "interloop explore: '%.64s' is one argument too many\n", argv[optind]);
+        fprintf(stderr, "interloop explore: '%.64s' is one word too many\n", argv[optind]);
         return false;
     }
     is_cut = options->replay.calm_count > 0 || options->replay.without[0] != 0 ||

@@ -201,7 +201,6 @@ static bool take_option(int option, struct options *options)
         options->help = true;
         return true;
     default: /* getopt has said what is wrong */
-        fprintf(stderr, "Try 'interloop reproduce --help'.\n");
         return false;
     }
 }
@@ -229,10 +228,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
         }
     }
     if (optind < argc) {
-        fprintf(stderr,
-                "interloop reproduce: '%.64s' is one word too many\n"
-                "Try 'interloop reproduce --help'.\n",
-                argv[optind]);
+        fprintf(stderr, "interloop reproduce: '%.64s' is one word too many\n", argv[optind]);
         return false;
     }
     if (options->hold_ms > 0 && !is_one_cell(options)) {

@@ -56,7 +56,8 @@ static const struct option serve_options[] = {
 };
 
 static const char serve_usage[] =
-    "Usage: interloop serve [OPTION]...\n"
+    "usage: interloop serve [options]\n"
+    "\n"
     "A local HTTP server that misbehaves as the path of each request says. It speaks HTTP/1.1, "
     "and\n"
     "HTTP/2 to clients that begin with it: by prior knowledge, or with --tls by ALPN.\n"
@@ -92,7 +93,7 @@ struct serve {
     bool is_json;
     bool is_help;
     struct lab_authority *authority;
-    struct lab_certificate certificate;
+    struct lab_certificate certificate, client;
 };
 
 /* ---- the command line ---- */
@@ -165,7 +166,7 @@ static bool serve_take_option(struct serve *serve, int option)
                             &options->requests_per_connection_max);
     case SERVE_ANSWERING:
         return serve_number("--answering", optarg, UINT32_MAX, &options->answering_max);
-    default:
+    default: /* getopt has said what is wrong */
         return false;
     }
 }
@@ -174,24 +175,14 @@ static bool serve_parse(struct serve *serve, int argc, char **argv)
 {
     int option;
 
-    opterr = 0;
-    optind = 0; /* start afresh: the main command has parsed its own options */
-    while ((option = getopt_long(argc, argv, "+:a:p:h", serve_options, NULL)) != -1) {
-        if (option == ':' || option == '?') {
-            fprintf(
-                stderr, "interloop serve: %s '%s'; `interloop serve --help` lists the options\n",
-                option == ':' ? "a value is missing after" : "unknown option", argv[optind - 1]);
-            return false;
-        }
+    optind = 0; /* start anew */
+    while ((option = getopt_long(argc, argv, "a:p:h", serve_options, NULL)) != -1) {
         if (!serve_take_option(serve, option)) {
             return false;
         }
     }
     if (optind < argc) {
-        fprintf(stderr,
-                "interloop serve: '%s' is not an option, and it takes nothing else; "
-                "`interloop serve --help` lists the options\n",
-                argv[optind]);
+        fprintf(stderr, "interloop serve: '%.64s' is one word too many\n", argv[optind]);
         return false;
     }
     if (!serve->is_tls &&
@@ -221,31 +212,18 @@ static bool serve_write_file(const char *path, const char *text, const char *mor
     return is_written;
 }
 
-static bool serve_make_client_certificate(struct serve *serve, struct il_error *err)
-{
-    static const struct lab_certificate_options for_client = { .common_name = "client",
-                                                               .alternative_names = "none",
-                                                               .usage = "clientAuth" };
-    struct lab_certificate client;
-    bool is_written;
-
-    if (lab_authority_issue(serve->authority, &for_client, &client, err) != IL_OK) {
-        fprintf(stderr, "interloop serve: %s\n", err->message);
-        return false;
-    }
-    is_written = serve_write_file(serve->client_file, client.pem, client.key_pem);
-    lab_certificate_deinit(&client);
-    serve->tls.client_ca_pem = lab_authority_pem(serve->authority);
-    return is_written;
-}
-
 static bool serve_make_certificates(struct serve *serve)
 {
     static const struct lab_certificate_options for_localhost;
+    static const struct lab_certificate_options for_client = { .common_name = "client",
+                                                               .alternative_names = "none",
+                                                               .usage = "clientAuth" };
     struct il_error err;
 
     if (lab_authority_new("interloop serve", &serve->authority, &err) != IL_OK ||
-        lab_authority_issue(serve->authority, &for_localhost, &serve->certificate, &err) != IL_OK) {
+        lab_authority_issue(serve->authority, &for_localhost, &serve->certificate, &err) != IL_OK ||
+        (serve->client_file != NULL &&
+         lab_authority_issue(serve->authority, &for_client, &serve->client, &err) != IL_OK)) {
         fprintf(stderr, "interloop serve: %s\n", err.message);
         return false;
     }
@@ -253,10 +231,21 @@ static bool serve_make_certificates(struct serve *serve)
     serve->tls.key_pem = serve->certificate.key_pem;
     serve->tls.alpn =
         serve->options.is_http1_only || serve->options.is_http10 ? "http/1.1" : "h2,http/1.1";
+    if (serve->client_file != NULL) {
+        serve->tls.client_ca_pem = lab_authority_pem(serve->authority);
+    }
     serve->options.tls = &serve->tls;
+    return true;
+}
+
+/* Once it listens: who finds the files can connect, and a server that cannot start replaces none
+ * that another one wrote. */
+static bool serve_write_certificates(const struct serve *serve)
+{
     return (serve->ca_file == NULL ||
             serve_write_file(serve->ca_file, lab_authority_pem(serve->authority), "")) &&
-           (serve->client_file == NULL || serve_make_client_certificate(serve, &err));
+           (serve->client_file == NULL ||
+            serve_write_file(serve->client_file, serve->client.pem, serve->client.key_pem));
 }
 
 /* ---- output ---- */
@@ -354,6 +343,10 @@ static int serve_run(const struct serve *serve, const char *help, const sigset_t
                 code == IL_ESYS ? "; choose another --address or --port" : "");
         return code == IL_EINVAL ? SERVE_EXIT_USAGE : SERVE_EXIT_FAILED;
     }
+    if (!serve_write_certificates(serve)) {
+        lab_server_stop(server);
+        return SERVE_EXIT_FAILED;
+    }
     if (!serve_print_start(serve, server, help)) {
         fprintf(stderr, "interloop serve: could not print where it listens\n");
         lab_server_stop(server);
@@ -396,6 +389,7 @@ int serve_main(int argc, char **argv)
         il_assert(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
     }
     lab_certificate_deinit(&serve.certificate);
+    lab_certificate_deinit(&serve.client);
     lab_authority_free(serve.authority);
     il_free(help);
     return status;

@@ -20,7 +20,7 @@ struct run {
 /* Run serve_main with these words after "serve" in a process of its own. */
 static struct run run_start(const char *const *words)
 {
-    char *argv[16] = { (char *)"serve" };
+    char *argv[16] = { (char *)"interloop serve" };
     struct run run;
     int argc = 1, ends[2];
 
@@ -113,7 +113,7 @@ TEST(serve_ends_on_sigint_with_requests_under_way)
 TEST(serve_help_explains_options_and_paths)
 {
     CHECK_EQ(run_all((const char *const[]){ "--help", NULL }, text, sizeof(text)), 0);
-    CHECK_CONTAINS(text, "Usage: interloop serve");
+    CHECK_CONTAINS(text, "usage: interloop serve");
     CHECK_CONTAINS(text, "--idle-timeout MS");
     CHECK_CONTAINS(text, "  /slow-read ");
     CHECK_CONTAINS(text, "With every path:");
@@ -125,14 +125,14 @@ TEST(serve_explains_wrong_usage)
         const char *words[4];
         const char *says;
     } cases[] = {
-        { { "--colour" }, "unknown option '--colour'; `interloop serve --help` lists" },
-        { { "-x" }, "unknown option '-x'" },
-        { { "--port" }, "a value is missing after '--port'" },
+        { { "--colour" }, "unrecognized option '--colour'" },
+        { { "-x" }, "invalid option -- 'x'" },
+        { { "--port" }, "option '--port' requires an argument" },
         { { "--port", "65536" }, "--port is '65536', want at most 65535" },
         { { "--port", "http" }, "--port is 'http', want a number from 0 to 65535" },
         { { "--port", "" }, "--port is '', want a number" },
         { { "--delay", "-1" }, "--delay is '-1'" },
-        { { "8080" }, "'8080' is not an option, and it takes nothing else" },
+        { { "8080" }, "'8080' is one word too many" },
         { { "--address", "localhost" }, "'localhost' is not a numeric IPv4 or IPv6 address" },
     };
 
@@ -263,6 +263,24 @@ TEST(serve_says_when_there_is_no_memory)
     il_memory_fail_after(UINT64_MAX);
 }
 
+/* The files of the server that has the port are not replaced. */
+static void check_files_kept(const char *port)
+{
+    char path[] = "/tmp/serve_test.XXXXXX";
+    const char *words[] = {
+        "--tls", "--port", port, "--ca-file", path, "--client-file", path, NULL
+    };
+    int fd = mkstemp(path);
+
+    CHECK(fd >= 0);
+    CHECK(write(fd, "kept", 4) == 4);
+    CHECK_EQ(run_all(words, text, sizeof(text)), 3);
+    CHECK(pread(fd, text, sizeof(text), 0) == 4);
+    CHECK(memcmp(text, "kept", 4) == 0);
+    CHECK(close(fd) == 0);
+    CHECK(unlink(path) == 0);
+}
+
 /* The port is taken by a plain socket: a process with threads, such as a lab server's, is not to be
  * forked under a sanitizer, whose allocator may be locked at that moment. */
 TEST(serve_says_when_the_port_is_taken)
@@ -280,5 +298,18 @@ TEST(serve_says_when_the_port_is_taken)
     (void)snprintf(port, sizeof(port), "%u", ntohs(address.sin_port));
     CHECK_EQ(run_all((const char *const[]){ "--port", port, NULL }, text, sizeof(text)), 3);
     CHECK_CONTAINS(text, "Address already in use; choose another --address or --port");
+    check_files_kept(port);
     CHECK(close(fd) == 0);
+}
+
+TEST(serve_says_when_a_certificate_cannot_be_written)
+{
+    static const char *const options[] = { "--ca-file", "--client-file" };
+
+    for (size_t i = 0; i < il_array_count(options); i++) {
+        const char *words[] = { "--tls", options[i], "/dev/null/x", NULL };
+
+        CHECK_EQ(run_all(words, text, sizeof(text)), 3);
+        CHECK_STR(text, "interloop serve: cannot write '/dev/null/x': Not a directory\n");
+    }
 }

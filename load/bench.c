@@ -115,9 +115,6 @@ static int explain_failure(const struct bench_options *options, const struct il_
         return BENCH_EXIT_USAGE;
     }
     fprintf(stderr, "interloop bench: %s%s\n", err->message, hint(err->code));
-    if (is_usage) {
-        fprintf(stderr, "Try 'interloop bench --help'.\n");
-    }
     return is_usage ? BENCH_EXIT_USAGE : BENCH_EXIT_FAILED;
 }
 

@@ -393,7 +393,6 @@ enum bench_parsed bench_options_parse(struct bench_options *ret_options, int arg
 
     *ret_options = (struct bench_options){ .timeout_ms = TIMEOUT_DEFAULT_MS };
     if (!parse_words(ret_options, argc, argv, &body)) {
-        fprintf(stderr, "Try 'interloop bench --help'.\n");
         return BENCH_WRONG;
     }
     if (ret_options->is_help) {

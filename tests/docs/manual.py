@@ -118,6 +118,18 @@ def options_in(header, struct):
         yield name, comment
 
 
+def help_of_every_command_begins_with_its_usage():
+    for name in COMMANDS:
+        lines = command(name, "--help").split("\n")
+        uses = [line for line in lines[:lines.index("")] if not re.match(rf"(usage:|      ) interloop {name}( |$)", line)]
+        if uses or not lines[0].startswith("usage: "):
+            yield f"interloop {name} --help begins with {lines[0]!r}"
+        wrong = command(name, "--no-such-option").split("\n")
+        wanted = [f"interloop {name}: unrecognized option '--no-such-option'", f"Try 'interloop {name} --help'.", ""]
+        if wrong != wanted:
+            yield f"interloop {name} --no-such-option: {wrong}"
+
+
 def client_options_are_told_with_the_defaults_of_the_header():
     text = csource.read(ROOT, "docs/client.md")
     for name, comment in options_in("include/interloop/client.h", "il_client_options"):
@@ -142,6 +154,7 @@ def catalogue_in_the_documents_is_that_of_the_command():
 if __name__ == "__main__":
     harness.run([(check.__name__, check) for check in (
         every_public_name_is_in_the_manual, every_error_code_is_in_the_manual,
-        option_of_a_command_is_in_its_page_and_no_other, every_command_has_a_page,
+        option_of_a_command_is_in_its_page_and_no_other, help_of_every_command_begins_with_its_usage,
+        every_command_has_a_page,
         pages_are_formatted_without_a_warning, client_options_are_told_with_the_defaults_of_the_header,
         catalogue_in_the_documents_is_that_of_the_command)])
