@@ -579,10 +579,11 @@ static struct il_task *wait_for_the_place(struct il_runtime *runtime)
     return task;
 }
 
-static void start_with_one_place(void)
+static void start_with_one_place(uint64_t unread_timeout_ms)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
 
+    options.unread_timeout_ms = unread_timeout_ms;
     options.connections_per_host_max = 1;
     start_with(1, options);
     check_get("/hello", 5); /* the limit is known from here on */
@@ -594,7 +595,7 @@ TEST(a_request_that_waits_for_a_place_which_the_server_holds_is_live)
     struct il_runtime *parked, *runtime;
     struct il_task *task;
 
-    start_with_one_place();
+    start_with_one_place(0);
     parked = park(&held);
     runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
     task = wait_for_the_place(runtime);
@@ -613,13 +614,14 @@ static void drop_response(void *arg)
     il_response_free(arg);
 }
 
-TEST(a_request_that_waits_for_a_place_which_an_unread_response_of_a_parked_runtime_holds_is_hung)
+/* Hung, or live, if the client takes the place away. */
+static void look_at_unread(enum il_verdict verdict, uint64_t unread_timeout_ms)
 {
     struct il_response *response;
     struct il_runtime *parked, *runtime;
     struct il_task *task;
 
-    start_with_one_place();
+    start_with_one_place(unread_timeout_ms);
     CHECK_EQ(stats_now().sessions, 1);
     CHECK_EQ(stats_now().streams, 0);
     parked = runtime_new(IL_RUNTIME_CURRENT_THREAD, 0);
@@ -627,9 +629,12 @@ TEST(a_request_that_waits_for_a_place_which_an_unread_response_of_a_parked_runti
     CHECK_EQ(stats_now().streams, 1);
     runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
     CHECK_OK(il_spawn(runtime, "waits", spawn_get, NULL, &task, &err));
-    look_until(IL_VERDICT_HUNG, "request", "pool-wait");
-    look_until(IL_VERDICT_HUNG, "connection", "1 streams");
-    look_until(IL_VERDICT_HUNG, "loop", "not driven");
+    look_until(verdict, "request", "pool-wait");
+    look_until(verdict, "connection", "1 streams");
+    look_until(verdict, "loop", "not driven");
+    if (verdict == IL_VERDICT_LIVE) {
+        look_until(verdict, "place", "not made use of");
+    }
     CHECK_OK(il_block_on(parked, drop_response, response, &err));
     CHECK_OK(il_task_join(task, IL_FOREVER, &err));
     il_task_unref(task);
@@ -637,6 +642,16 @@ TEST(a_request_that_waits_for_a_place_which_an_unread_response_of_a_parked_runti
     il_runtime_drop(runtime);
     il_runtime_drop(parked);
     stop();
+}
+
+TEST(a_request_that_waits_for_a_place_which_an_unread_response_of_a_parked_runtime_holds_is_hung)
+{
+    look_at_unread(IL_VERDICT_HUNG, IL_NO_LIMIT);
+}
+
+TEST(a_request_that_waits_for_a_place_which_an_unread_response_gives_away_is_live)
+{
+    look_at_unread(IL_VERDICT_LIVE, 600000);
 }
 
 /* ---- the bound driver: as hyper does ---- */

@@ -78,9 +78,9 @@ struct il_client_options {
     uint32_t waiters_max;              /* requests waiting for a connection at once; 100,000 */
     uint64_t idle_timeout_ms;          /* an idle connection is closed after; 30,000 */
 
-    /* A streamed body that nobody has read for so long gives its connection up, if a request waits
-     * for a place (connections_per_host_max), and so does a connect whose runtime has not run for
-     * so long; 10,000. Default driver; bodies over HTTP/1.1. */
+    /* A streamed body that nobody has read for so long gives its connection up (HTTP/2: its
+     * stream), if a request waits for a place (connections_per_host_max), and so does a connect
+     * whose runtime has not run for so long; 10,000. Default driver. */
     uint64_t unread_timeout_ms;
 
     /* Time limits for each request, in milliseconds: 0 means the default, IL_NO_LIMIT none. A

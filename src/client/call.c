@@ -17,6 +17,7 @@ static enum loop_result call_on_wake(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_cancel(struct il_loop *loop, struct job *job);
 static enum loop_result call_on_start(struct il_loop *loop, struct job *job);
 static enum loop_result call_deliver(struct il_loop *loop, struct job *job);
+static void call_look_again(struct il_call *call, uint64_t now_ns);
 
 /* ---- life ---- */
 
@@ -225,8 +226,7 @@ static void call_on_timer(struct timer *timer)
             call->again_ns = 0;
             call_acquire(call);
         } else if (call->look_ns != 0 && now_ns >= call->look_ns) {
-            call->look_ns = pool_look(&call->client->pool, call, now_ns);
-            call_arm_timer(call);
+            call_look_again(call, now_ns);
         } else {
             call_arm_timer(call);
         }
@@ -387,7 +387,7 @@ static void call_take(struct il_call *call, struct conn *conn)
 }
 
 /* All places are taken. What will free one may lie in a session's socket, and the loops that have
- * streams there may not run. */
+ * streams there may not run. Or it is not to be expected: then one is taken. */
 static void call_look_after_sessions(struct il_call *call, bool has_sessions)
 {
     struct session *session;
@@ -396,13 +396,26 @@ static void call_look_after_sessions(struct il_call *call, bool has_sessions)
          has_sessions && (session = pool_session_awaited(&call->client->pool, call, i)) != NULL;
          i++) {
         struct il_error error;
-        enum il_code code = session_look_after(session, call->home, &error);
+        enum il_code code = session_look_after(session, call->home, &call->look_ns, &error);
 
         session_unref(session);
         if (code != IL_OK) {
             call_fail(call, code, &error);
             return;
         }
+    }
+    call_arm_timer(call);
+}
+
+/* The call has waited until now for something to become free by itself. */
+static void call_look_again(struct il_call *call, uint64_t now_ns)
+{
+    call->look_ns = 0;
+    if (!atomic_load(&call->is_wake_posted)) { /* else it comes by call_acquire */
+        call->look_ns = pool_look(&call->client->pool, call, now_ns);
+        call_look_after_sessions(call, true);
+    } else {
+        call_arm_timer(call);
     }
 }
 
@@ -454,7 +467,6 @@ void call_acquire(struct il_call *call)
                 opening_cancel(&call->opening); /* its place is another's: it was away for long */
                 call_set_phase(call, IL_PHASE_POOL_WAIT);
             }
-            call_arm_timer(call);
             call_look_after_sessions(call, got.has_sessions);
             return;
         }

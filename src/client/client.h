@@ -105,7 +105,7 @@ struct client_conn_report {
     uint64_t owner_loop_ids[CLIENT_OWNERS_MAX];
     bool is_idle;
     bool is_exchanging;
-    bool gives_way;           /* soon, if nobody reads what it brings */
+    bool gives_way;           /* soon, if nobody reads what it brings; or one of its places */
     uint64_t unread_since_ns; /* it brings a body that nobody reads; 0: somebody does, or none */
     bool is_window_used_up;   /* HTTP/2, bound: the server may send no body to anybody, */
     uint64_t hoarder_loop_id; /* until somebody there reads what has come */
@@ -217,6 +217,9 @@ enum il_code response_append(struct il_response *response, const char *bytes, si
 
 /* When a read of a streamed body that begins now must have brought something. */
 uint64_t response_read_deadline(const struct il_response *response, const struct rt_place *place);
+
+/* The body was taken away from its reader, who did not read. Returns IL_ETIMEDOUT. */
+enum il_code response_fail_unread(const struct il_client *client, struct il_error *err);
 
 /* Wait for more of a streamed body; `where` names the connection. IL_ETIMEDOUT says which limit. */
 enum il_code response_wait(struct il_response *response, struct rt_place *place,

@@ -690,15 +690,10 @@ static enum il_code reader_run(struct il_response *response, struct rt_place *pl
 /* A request that waited was given the connection, because nobody had read for so long. */
 static enum il_code reader_on_taken(struct il_response *response, struct il_error *err)
 {
-    uint64_t limit_ms = response->client->pool.unread_timeout_ns / LOOP_NS_PER_MS;
-
     conn_leave(response->conn);
     response->conn = NULL;
     response->state = RESPONSE_FAILED;
-    return il_fail_timeout(err, IL_PHASE_READ, limit_ms,
-                           "phase read: nobody had read the body for %llu ms (unread_timeout_ms), "
-                           "and a request that waited needed the connection",
-                           (unsigned long long)limit_ms);
+    return response_fail_unread(response->client, err);
 }
 
 enum il_code exchange_read(struct il_response *response, void *buffer, size_t size,

@@ -146,6 +146,7 @@ static void report_owners(struct session *session, struct client_conn_report *co
                       owners.stream_count >= session->pooled.slot_count &&
                       owners.loop_count <= CLIENT_OWNERS_MAX;
     copy->owner_loop_count = copy->is_owners ? owners.loop_count : 0;
+    copy->gives_way = owners.unread_count > 0 && gives_way(session->client);
     memcpy(copy->owner_loop_ids, owners.loop_ids, sizeof(owners.loop_ids));
 }
 

@@ -211,6 +211,16 @@ uint64_t response_read_deadline(const struct il_response *response, const struct
                : loop_now_ns(place->loop) + response->read_timeout_ms * LOOP_NS_PER_MS;
 }
 
+enum il_code response_fail_unread(const struct il_client *client, struct il_error *err)
+{
+    uint64_t limit_ms = client->pool.unread_timeout_ns / LOOP_NS_PER_MS;
+
+    return il_fail_timeout(err, IL_PHASE_READ, limit_ms,
+                           "phase read: nobody had read the body for %llu ms (unread_timeout_ms), "
+                           "and a request that waited needed the connection",
+                           (unsigned long long)limit_ms);
+}
+
 enum il_code response_wait(struct il_response *response, struct rt_place *place,
                            uint64_t read_deadline_ns, const char *where, struct il_error *err)
 {

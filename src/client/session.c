@@ -374,7 +374,8 @@ void seat_count_locked(struct session_seat *seat, int streams)
     seat->stream_count += (uint32_t)streams;
 }
 
-enum il_code session_look_after(struct session *session, struct il_loop *loop, struct il_error *err)
+enum il_code session_look_after(struct session *session, struct il_loop *loop, uint64_t *look_ns,
+                                struct il_error *err)
 {
     enum il_code code = IL_OK;
 
@@ -388,6 +389,9 @@ enum il_code session_look_after(struct session *session, struct il_loop *loop, s
             seat->is_waiting = true;
             session_refresh_locked(session, loop); /* what came before has been told to others */
         }
+    }
+    if (!session->shared.is_over && session->driver == NULL && *look_ns != 0) {
+        session_take_unread_locked(session, look_ns);
     }
     session_unlock(session);
     return code;

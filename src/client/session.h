@@ -43,6 +43,9 @@
 #define SESSION_PING_MS      15000 /* nothing has come for so long: ask whether the server is there */
 #define SESSION_PONG_MS      15000 /* it has not answered for so long: it is not */
 #define SESSION_REFUSALS_MAX 3     /* times that a request is sent again that was refused unseen */
+/* One who waits has taken a stream's place that nobody read; if it was another one who got it, he
+ * takes the next after so long. */
+#define SESSION_TAKE_PAUSE_NS (10 * (uint64_t)LOOP_NS_PER_MS)
 #define SESSION_REFUSED_PAUSE_MS                                                                   \
     20 /* before the second time; 4 times as long before the third; and up to twice that */
 
@@ -99,8 +102,10 @@ void session_unref(struct session *session);
 void session_retire(struct session *session);
 
 /* Calls of this loop wait for a place that the session has: take a seat, until none does any more.
- * Nothing with the bound driver. Thread: the one that holds `loop`. */
-enum il_code session_look_after(struct session *session, struct il_loop *loop,
+ * And if they cannot have one otherwise, as `look_ns` says with another value than 0, reset one of
+ * the streams whose bodies nobody has read for unread_timeout_ms; `look_ns` becomes no later than
+ * when to look again. Nothing with the bound driver. Thread: the one that holds `loop`. */
+enum il_code session_look_after(struct session *session, struct il_loop *loop, uint64_t *look_ns,
                                 struct il_error *err);
 
 /* Was it driven last by another loop than this one? */
@@ -116,7 +121,8 @@ struct session_stream;
 
 struct session_owners {
     uint32_t stream_count;
-    unsigned loop_count; /* may be more than there is room for */
+    uint32_t unread_count; /* of those, that are to be read */
+    unsigned loop_count;   /* may be more than there is room for */
     uint64_t loop_ids[SESSION_OWNERS_MAX];
 };
 
@@ -180,6 +186,10 @@ void session_flush_soon_locked(struct session *session, struct il_loop *loop)
 /* Events of a stream; in session_stream.c. All under the session's mutex. */
 extern const struct h2_events session_stream_events;
 extern const struct h2_events session_stream_events_bound; /* with holds_window, as in hyper */
+
+/* The part of session_look_after that has to do with streams. */
+void session_take_unread_locked(struct session *session, uint64_t *look_ns)
+    IL_LOCKED(session->shared.mutex);
 
 /* The session has ended: the stream's seat is gone. */
 void session_stream_stand_up(struct h2_stream *stream);

@@ -38,8 +38,9 @@ struct session_stream {
         enum h2_end end; /* once it is */
         bool is_lost;    /* with the whole session */
         bool is_home_posted;
-        struct party *reader; /* borrowed while it waits */
-        struct h2_stream h2;  /* the last: its memory stays when the rest is zeroed */
+        struct party *reader;     /* borrowed while it waits */
+        uint64_t unread_since_ns; /* streamed, and nobody has read since then; 0: does not apply */
+        struct h2_stream h2;      /* the last: its memory stays when the rest is zeroed */
     } shared;
 };
 
@@ -206,6 +207,9 @@ static bool on_head(struct h2_stream *h2)
         response->body_length = h2->body_size;
     }
     headers_swap(&response->headers, &h2->headers);
+    if (x->is_streaming) { /* from here on its owner may read */
+        x->shared.unread_since_ns = sys_now_ns();
+    }
     tell_locked(x);
     return true;
 }
@@ -596,9 +600,47 @@ void session_find_owners(struct session *session, struct session_owners *ret_own
 
         if (waits_for_owner_locked(x)) {
             owners_add(ret_owners, x->shared.owner_loop_id);
+            ret_owners->unread_count += x->shared.unread_since_ns != 0;
         }
     }
     sys_mutex_unlock(&session->shared.mutex); /* nothing has changed that the pool must know */
+}
+
+/* ---- bodies that nobody reads ---- */
+
+static void take_away_locked(struct session_stream *x)
+{
+    h2_abandon(&x->shared.h2);
+    il_bytes_deinit(&x->shared.chunks);
+    (void)response_fail_unread(x->session->client, &x->shared.h2.error);
+    on_end(&x->shared.h2, H2_END_FAILED); /* its owner hears of it when he reads */
+}
+
+void session_take_unread_locked(struct session *session, uint64_t *look_ns)
+{
+    uint64_t timeout_ns = session->client->pool.unread_timeout_ns;
+    struct session_stream *oldest = NULL;
+    uint64_t now_ns = sys_now_ns();
+
+    il_list_for_each(&session->shared.h2.streams, node)
+    {
+        struct session_stream *x = stream_of(il_container_of(node, struct h2_stream, link));
+
+        if (x->shared.unread_since_ns != 0 &&
+            (oldest == NULL || x->shared.unread_since_ns < oldest->shared.unread_since_ns)) {
+            oldest = x;
+        }
+    }
+    if (oldest == NULL) {
+        return;
+    }
+    if (now_ns - oldest->shared.unread_since_ns < timeout_ns) {
+        *look_ns = il_min_u64(*look_ns, oldest->shared.unread_since_ns + timeout_ns);
+        return;
+    }
+    take_away_locked(oldest);
+    *look_ns = il_min_u64(*look_ns, now_ns + SESSION_TAKE_PAUSE_NS);
+    session_flush_locked(session);
 }
 
 /* ---- letting go ---- */
@@ -718,6 +760,7 @@ static enum read_result reader_look(struct il_response *response, struct rt_plac
 
     session_lock(x->session);
     x->shared.reader = NULL;
+    x->shared.unread_since_ns = 0;
     if (reader_sit_locked(x, place->loop, err) == IL_OK) {
         result = read_locked(x, buffer, size, ret_size, err);
     }
@@ -725,6 +768,8 @@ static enum read_result reader_look(struct il_response *response, struct rt_plac
         x->shared.reader = place->party;
     } else if (result == READ_DONE && *ret_size == 0) {
         headers_swap(&response->trailers, &x->shared.h2.trailers);
+    } else if (result == READ_DONE) {
+        x->shared.unread_since_ns = sys_now_ns();
     }
     session_unlock(x->session);
     return result;

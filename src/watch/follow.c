@@ -227,8 +227,15 @@ static enum il_verdict judge_owners(const struct watch_world *world,
     return best;
 }
 
-static enum il_verdict follow_owners(const struct watch_world *world, struct il_watch_request *view,
-                                     const struct client_conn_report *conn)
+/* What a chain has come to does not last: others may have it. */
+static void follow_place(struct il_watch_request *view, const char *who)
+{
+    watch_add_link(view, "place", who, "not made use of", 0,
+                   "if that stays so, the client gives it to a request that waits");
+}
+
+static void follow_owners(const struct watch_world *world, struct il_watch_request *view,
+                          const struct client_conn_report *conn)
 {
     uint64_t loop_id;
     char who[64];
@@ -240,14 +247,18 @@ static enum il_verdict follow_owners(const struct watch_world *world, struct il_
     watch_add_link(view, "connection", who, conn->view.state, conn->view.since_ms,
                    "each of them waits for its owner: to read a response, or to make a request's "
                    "body");
-    return watch_follow_loop(world, view, loop_id);
+    (void)watch_follow_loop(world, view, loop_id);
+    if (conn->gives_way) {
+        follow_place(view, "its stream");
+    }
 }
 
 static enum il_verdict judge_holder(const struct watch_world *world,
                                     const struct client_conn_report *conn)
 {
     uint64_t loop_id;
-    enum il_verdict verdict = conn->is_owners ? judge_owners(world, conn, &loop_id)
+    enum il_verdict verdict = conn->is_owners && conn->gives_way ? IL_VERDICT_LIVE
+                              : conn->is_owners ? judge_owners(world, conn, &loop_id)
                               : conn->loop_id == 0
                                   ? IL_VERDICT_LIVE
                                   : watch_judge_loop(find_loop(world, conn->loop_id));
@@ -322,8 +333,7 @@ static enum il_verdict follow_opener(const struct watch_world *world,
     verdict = watch_follow_loop(world, view, opener->home_loop_id);
     if (verdict != IL_VERDICT_LIVE && opener->gives_way &&
         opener->home_loop_id != call->home_loop_id) {
-        watch_add_link(view, "place", "its place", "not made use of", 0,
-                       "if that stays so, the client gives it to a request of another loop");
+        follow_place(view, "its connection");
         return IL_VERDICT_LIVE;
     }
     return verdict;
@@ -357,7 +367,7 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
                    "%u connections are in use; the most lively one is shown", count);
     if (best->is_owners) {
-        (void)follow_owners(world, view, best);
+        follow_owners(world, view, best);
     } else if (best->unread_since_ns != 0 && best_verdict != IL_VERDICT_HUNG) {
         follow_unread(world, view, best);
     } else {
