@@ -500,14 +500,31 @@ static void crowd_step(struct crowd *crowd)
     CHECK_EQ(queue.amount, crowd->given - crowd->taken);
 }
 
+/* When the next of them is due, in a millisecond or later. */
+static uint64_t crowd_next_ns(const struct crowd *crowd, uint64_t until_ns)
+{
+    for (int person = 0; person < WAITERS_MAX; person++) {
+        if (crowd_is_due(crowd, person)) {
+            return clock_ns + MS;
+        }
+        if (people[person].is_waiting && !crowd->is_parked[crowd_loop(person)]) {
+            until_ns = il_min_u64(until_ns, il_max_u64(people[person].again_ns, clock_ns + MS));
+        }
+    }
+    return until_ns;
+}
+
 static void crowd_settle_for(struct crowd *crowd, uint64_t duration_ns)
 {
-    for (uint64_t until_ns = clock_ns + duration_ns; clock_ns < until_ns; clock_ns += MS) {
+    uint64_t until_ns = clock_ns + duration_ns;
+
+    while (clock_ns < until_ns) {
         for (int person = 0; person < WAITERS_MAX; person++) {
             if (crowd_is_due(crowd, person)) {
                 crowd->taken += ask(person) ? (unsigned)people[person].waiter.need : 0;
             }
         }
+        clock_ns = crowd_next_ns(crowd, until_ns);
     }
 }
 
