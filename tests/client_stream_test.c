@@ -39,7 +39,7 @@ TEST(streamed_body_that_breaks_off_while_nobody_reads_is_an_error_at_once)
     CHECK_EQ(il_request_set_timeout_ms(request, IL_PHASE_READ, 5000), IL_OK);
     CHECK_OK(il_send_streaming(client, request, &response, &err));
     read_part(response, 500);
-    CHECK(lab_server_wait_held(server, "middle", 1, lab_in_ms(10000)));
+    CHECK(lab_server_wait_held(server, "middle", 1, lab_in_ms(50000)));
     CHECK_OK(lab_server_write(server, 1, "1", 1, &err)); /* the beginning of a chunk's size */
     CHECK_OK(lab_server_close(server, 1, LAB_CLOSE_FIN, &err));
     turn_own_loop(); /* it is told */

@@ -75,7 +75,7 @@ TEST(requests_of_one_loop_that_begin_together_each_get_a_connection)
     for (int i = 0; i < 8; i++) {
         CHECK_OK(il_spawn(runtime, "get", get_held, NULL, &tasks[i], &err));
     }
-    CHECK(lab_server_wait_held(server, "all", 8, lab_in_ms(10000)));
+    CHECK(lab_server_wait_held(server, "all", 8, lab_in_ms(50000)));
     lab_server_release(server, "all", LAB_RELEASE_ALL);
     for (int i = 0; i < 8; i++) {
         CHECK_OK(il_task_join(tasks[i], IL_FOREVER, &err));
@@ -472,7 +472,7 @@ TEST(idle_connection_that_the_server_closed_is_not_used)
     for (int driver = 0; driver < 2; driver++) {
         start((enum il_driver)driver);
         check_get("/hello", 200, NULL);
-        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000)));
         CHECK_EQ(lab_server_close_idle(server, LAB_CLOSE_FIN), 1);
         check_get("/hello", 200, NULL);
         il_client_stats(client, &stats);
@@ -488,7 +488,7 @@ TEST(unasked_bytes_on_an_idle_connection_are_never_taken_for_a_response)
     for (int driver = 0; driver < 2; driver++) {
         start((enum il_driver)driver);
         check_get("/id/mine", 200, "mine");
-        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+        CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000)));
         CHECK_OK(lab_server_write(server, 1, forged, sizeof(forged) - 1, &err));
         check_get("/id/mine", 200, "mine");
         check_get("/extra", 200, NULL);
@@ -510,7 +510,7 @@ static void stream_what_has_more_behind(void *arg)
 
     CHECK_OK(il_request_new("GET", url("/bytes/66000?seed=7"), &request, &err));
     CHECK_OK(il_send_streaming(client, request, &response, &err));
-    CHECK(lab_server_wait_idle(server, 1, lab_in_ms(5000)));
+    CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000)));
     CHECK_OK(lab_server_write(server, 1, forged, sizeof(forged) - 1, &err));
     CHECK_OK(il_yield());
     do {
@@ -647,7 +647,7 @@ TEST(call_with_a_callback_is_answered_exactly_once_whatever_happens)
     while (done.count == 0 || cancelled.count == 0) {
         usleep(100);
     }
-    CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(5000)));
+    CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(50000)));
     CHECK_EQ(il_runtime_shutdown(runtime, 0, &report, &err), IL_ETIMEDOUT);
     CHECK_EQ(report.call_count, 1);
     il_runtime_unref(runtime);
@@ -679,7 +679,7 @@ TEST(cancelling_a_task_ends_its_request)
         start((enum il_driver)driver);
         CHECK_OK(il_runtime_new(NULL, &runtime, &err));
         CHECK_OK(il_spawn(runtime, "never", get_never, &code, &task, &err));
-        CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(5000)));
+        CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(50000)));
         il_task_cancel(task);
         CHECK_OK(il_task_join(task, IL_FOREVER, &err));
         CHECK_EQ(code, IL_ECANCELED);
@@ -747,7 +747,7 @@ TEST(idle_connection_is_closed_when_its_time_is_up_although_nobody_calls)
     CHECK_OK(il_runtime_new(NULL, &runtime, &err));
     for (int i = 0; i < 5; i++) {
         CHECK_OK(il_block_on(runtime, get_once, NULL, &err));
-        CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
+        CHECK(lab_server_wait_open(server, 0, lab_in_ms(50000)));
     }
     il_runtime_drop(runtime);
     stop();

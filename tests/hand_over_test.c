@@ -152,7 +152,7 @@ TEST(response_that_comes_while_the_loop_is_stuck_is_read_at_once)
 
     start(IL_DRIVER_CALLER);
     get = spawn("get", get_held, &is_read);
-    CHECK(lab_server_wait_held(server, "a", 1, lab_in_ms(20000)));
+    CHECK(lab_server_wait_held(server, "a", 1, lab_in_ms(50000)));
     pthread_mutex_lock(&gate.mutex);
     stuck = spawn("stuck", block, &gate);
     wait_until(&gate.is_inside);
@@ -184,7 +184,7 @@ TEST(time_limits_hold_while_the_loop_is_stuck)
 
     start(IL_DRIVER_CALLER);
     get = spawn("get", get_slowly, &code);
-    CHECK(lab_server_wait_held(server, "never", 1, lab_in_ms(20000)));
+    CHECK(lab_server_wait_held(server, "never", 1, lab_in_ms(50000)));
     pthread_mutex_lock(&gate.mutex);
     stuck = spawn("stuck", block, &gate);
     wait_until(&gate.is_inside);
@@ -521,7 +521,7 @@ TEST(report_calls_a_loop_that_was_taken_over_live)
 
     start(IL_DRIVER_CALLER);
     get = spawn("get", get_held, &is_read);
-    CHECK(lab_server_wait_held(server, "a", 1, lab_in_ms(20000)));
+    CHECK(lab_server_wait_held(server, "a", 1, lab_in_ms(50000)));
     pthread_mutex_lock(&gate.mutex);
     stuck = spawn("stuck", block, &gate);
     wait_until(&gate.is_inside);

@@ -58,7 +58,7 @@ static inline void scene_end(struct scene *scene)
     check_nothing_left();
     turn_own_loop(); /* does what others have posted to it */
     scene_drop_kits();
-    CHECK(lab_server_wait_open(scene->server, 0, lab_in_ms(20000)));
+    CHECK(lab_server_wait_open(scene->server, 0, lab_in_ms(50000)));
     lab_server_stop(scene->server);
     do { /* a thread that has just ended frees its record last */
         il_memory_use(&use);

@@ -86,7 +86,7 @@ static inline void tls_stop(void)
     CHECK_EQ(stats.connections, stats.idle);
     client = il_client_unref(client);
     turn_own_loop(); /* closes what is bound to it */
-    CHECK(lab_server_wait_open(server, 0, lab_in_ms(10000)));
+    CHECK(lab_server_wait_open(server, 0, lab_in_ms(50000)));
     lab_server_stop(server);
     lab_authority_free(authority);
     authority = NULL;

@@ -228,7 +228,7 @@ TEST(request_to_a_silent_server_is_live_with_either_driver)
         start((enum il_driver)driver, "/never");
         runtime = new_runtime(IL_RUNTIME_MULTI_THREAD, "B");
         CHECK_OK(il_spawn(runtime, "asker", get, NULL, NULL, &err));
-        CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(5000)));
+        CHECK(lab_server_wait_requests(server, "/never", 1, lab_in_ms(50000)));
         seen = look_until(IL_VERDICT_LIVE);
         CHECK(has_link(&seen, "server", "has not answered"));
         CHECK(has_link(&seen, "socket", "nothing to read"));
@@ -256,7 +256,7 @@ TEST(response_that_came_while_its_owner_parks_is_seen_unread_in_the_socket)
     CHECK_OK(il_spawn(other, "asker", get, NULL, NULL, &err));
     (void)look_until(IL_VERDICT_HUNG);
     CHECK_OK(il_block_on(parked, yield, NULL, &err)); /* long enough to write it */
-    CHECK(lab_server_wait_held(server, "x", 1, lab_in_ms(5000)));
+    CHECK(lab_server_wait_held(server, "x", 1, lab_in_ms(50000)));
     lab_server_release(server, "x", 1);
     do {
         seen = look_until(IL_VERDICT_HUNG);

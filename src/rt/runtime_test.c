@@ -187,7 +187,7 @@ TEST(shutdown_lets_tasks_finish_until_its_deadline)
         for (int i = 0; i < 10; i++) {
             CHECK_OK(il_spawn(runtime, NULL, sleep_and_count_up, &count, NULL, &err));
         }
-        CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(20000), &report, &err));
+        CHECK_OK(il_runtime_shutdown(runtime, il_deadline_in_ms(50000), &report, &err));
         CHECK_EQ(count, 10);
         CHECK_EQ(report.task_count, 0);
         CHECK_EQ(il_runtime_shutdown(runtime, IL_FOREVER, NULL, &err), IL_ESHUTDOWN);
