@@ -18,6 +18,7 @@ struct contents {
     uint32_t writable_count; /* level-triggered interest in writing: ready by nature */
     uint32_t signal_count;   /* Tokio's signal socket, which stands in every set */
     uint32_t tcp_count;      /* TCP sockets it watches */
+    uint32_t client_count;   /* ...of which requests may go out */
     uint64_t oldest_ms;
 };
 
@@ -34,6 +35,7 @@ static void count_tcp(const struct look *look, const struct seen_socket *socket,
                       struct contents *contents)
 {
     contents->tcp_count++;
+    contents->client_count += !socket->is_server_side;
     if (socket_is_unread(socket) && !socket_is_idle_noise(socket)) {
         contents->response_count++;
         contents->standing_count += socket_stands_unread(look, socket);
@@ -345,13 +347,15 @@ static void note_undriven(struct look *look, uint32_t set)
     struct contents contents;
 
     count_contents(look, set, &contents);
-    if (contents.tcp_count > 0 && look->sets[set].ready_count == 0 && set_is_unpolled(look, set) &&
-        !set_was_driven(look, set) && look->sets[set].look_count > 0 &&
-        finding_of_set(look, set) == NULL) {
+    if (contents.client_count > 0 && look->sets[set].ready_count == 0 &&
+        set_is_unpolled(look, set) && !set_was_driven(look, set) &&
+        look->sets[set].look_count > 0 && finding_of_set(look, set) == NULL) {
         look_note(look,
-                  "event set fd %d watches %u connections and nobody drives it: a request on "
-                  "one of them would hang",
-                  look->sets[set].fds[0], contents.tcp_count);
+                  "event set fd %d watches %u connection%s and nobody drives it: a request on "
+                  "%s would hang",
+                  look->sets[set].fds[0], contents.client_count,
+                  contents.client_count == 1 ? "" : "s",
+                  contents.client_count == 1 ? "it" : "one of them");
     }
 }
 
@@ -426,6 +430,30 @@ static void conclude_self(struct look *look, uint32_t set, const struct owners *
     say_sockets(look, finding, set);
 }
 
+/* Could a message to the set's owner be what makes it ready? Eventfds, pipes and sockets carry
+ * such; timers, signals and changes of files do not, and neither does an eventfd that is at 0. */
+static bool may_hold_message(struct look *look, uint32_t set)
+{
+    const struct seen_set *seen = &look->sets[set];
+
+    if (seen->kind != FD_EPOLL || seen->watches == NULL) {
+        return true;
+    }
+    for (uint32_t i = 0; i < seen->watch_count; i++) {
+        const struct seen_fd *fd = look_fd(look, seen->watches[i].fd);
+        uint32_t socket = look_socket_of_inode(look, seen->watches[i].inode);
+
+        if (socket != UINT32_MAX && look->sockets[socket].family == SOCKET_TCP) {
+            continue; /* what lies there has been looked at */
+        }
+        if (fd == NULL || fd->kind == FD_SOCKET || fd->kind == FD_PIPE || fd->kind == FD_EPOLL ||
+            fd->kind == FD_URING || (fd->kind == FD_EVENTFD && !fd->is_zero)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Does what lies in the set concern anybody? */
 static bool is_worth_a_finding(struct look *look, uint32_t set, const struct contents *contents)
 {
@@ -443,6 +471,13 @@ static bool is_worth_a_finding(struct look *look, uint32_t set, const struct con
         look_note(look,
                   "event set fd %d is not driven, and what lies in it (a signal, or room to "
                   "write) hangs nobody",
+                  look->sets[set].fds[0]);
+        return false;
+    }
+    if (!may_hold_message(look, set)) {
+        look_note(look,
+                  "event set fd %d is not driven, and what lies in it (a timer, a signal, a file "
+                  "that changed) is no message to it",
                   look->sets[set].fds[0]);
         return false;
     }

@@ -10,6 +10,7 @@
 
 #include "doctor/sockets.h"
 #include "doctor/verdict.h"
+#include "doctor/waits.h"
 
 #define JUDGE_DELAYED_ACK_MIN_MS 30u /* Linux delays by 40 ms at least */
 #define JUDGE_DELAYED_ACK_MS     250u
@@ -17,6 +18,33 @@
 #define JUDGE_SYN_MS             900u
 
 /* ---- unread bytes ---- */
+
+/* A thread that will come back by itself: it polls, sleeps for a time, runs, or waits for a file,
+ * such as for room in the pipe that it writes the body to. One that waits for another thread or for
+ * a child may never. */
+static bool comes_back(const struct seen_thread *thread)
+{
+    switch (thread->wait.kind) {
+    case WAIT_EPOLL:
+    case WAIT_POLL:
+    case WAIT_FD:
+    case WAIT_SLEEP:
+    case WAIT_RUNNING:
+        return !thread->is_gone;
+    default:
+        return !thread->is_gone && !thread->stood_in_wait;
+    }
+}
+
+static bool has_live_reader(const struct look *look)
+{
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        if (comes_back(&look->threads[i])) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static bool has_live_loop(const struct look *look)
 {
@@ -47,6 +75,21 @@ static void say_unread(struct look *look, struct finding *finding, const struct 
     }
 }
 
+/* Who takes the body to somewhere else, and stands there. */
+static void say_writers(const struct look *look, struct finding *finding)
+{
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        const struct seen_thread *thread = &look->threads[i];
+
+        if (!thread->is_gone && thread->stood_in_wait && waits_is_write(&thread->wait)) {
+            finding_add_thread(finding, i);
+            finding_say(finding,
+                        "thread %d \"%s\" stands in a write to fd %d: who is to read that does not",
+                        thread->tid, thread->name, thread->wait.fd);
+        }
+    }
+}
+
 static void judge_paused(struct look *look, uint32_t index)
 {
     const struct seen_socket *socket = &look->sockets[index];
@@ -67,6 +110,8 @@ static void judge_paused(struct look *look, uint32_t index)
         finding_add_set(finding, socket->set);
         finding_say(finding, "event set fd %d, which watches it, is polled: its loop is alive",
                     look->sets[socket->set].fds[0]);
+    } else {
+        say_writers(look, finding);
     }
 }
 
@@ -111,7 +156,13 @@ static void judge_unread(struct look *look, uint32_t index)
 {
     struct seen_socket *socket = &look->sockets[index];
 
-    if (socket_is_idle_noise(socket)) {
+    if (socket->heir != 0) {
+        look_note(look,
+                  "%llu connections wait to be accepted on fd %d (%s), which process %d, a child, "
+                  "has too: look at that",
+                  (unsigned long long)socket->last.unread_bytes, socket->fd, socket->local,
+                  socket->heir);
+    } else if (socket_is_idle_noise(socket)) {
         look_note(look,
                   "fd %d (%s): the peer closed or pinged an idle connection; nobody waits "
                   "for that",
@@ -120,7 +171,7 @@ static void judge_unread(struct look *look, uint32_t index)
         if (socket->thread_watch_count > 0) {
             return; /* somebody comes for it now and then */
         }
-        if (socket_looks_paused(socket) && has_live_loop(look)) {
+        if (socket_looks_paused(socket) && (has_live_loop(look) || has_live_reader(look))) {
             judge_paused(look, index);
         } else {
             judge_unwatched(look, index);
@@ -255,6 +306,15 @@ static enum debt debt_of_peer(const struct look *look, const struct seen_socket 
     return DEBT_NONE;
 }
 
+/* A client of HTTP/2 acknowledges settings and opens windows right after an answer, which looks
+ * like a request without an answer. Under TLS it cannot be seen which it was, but where it is
+ * spoken. */
+static bool may_speak_http2(const struct seen_socket *socket)
+{
+    return socket->peer_port == 443 || socket->peer_port == 6443 || socket->peer_port == 8443 ||
+           socket->stack_has_tls || socket->stack_has_http2;
+}
+
 static void judge_peer(struct look *look, uint32_t index, bool does_not_read, enum debt debt)
 {
     const struct seen_socket *socket = &look->sockets[index];
@@ -305,7 +365,12 @@ static void judge_outgoing(struct look *look, uint32_t index)
         return;
     }
     debt = debt_of_peer(look, socket);
-    if (debt != DEBT_NONE) {
+    if (debt == DEBT_WEAK && may_speak_http2(socket)) {
+        look_note(look,
+                  "what fd %d sent last to %s, right after the last bytes came, has had no answer: "
+                  "under HTTP/2 most likely a control frame, which gets none",
+                  socket->fd, socket->peer);
+    } else if (debt != DEBT_NONE) {
         judge_peer(look, index, false, debt);
     }
 }

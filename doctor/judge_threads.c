@@ -10,6 +10,25 @@
 
 #define JUDGE_POOL_MIN 2 /* one stuck pool thread is a slow job, not a blocked pool */
 
+/* ---- stopped ---- */
+
+void judge_stopped(struct look *look)
+{
+    struct finding *finding = finding_new(look, VERDICT_WORKERS_BLOCKED, CONFIDENCE_CERTAIN);
+
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        if (!look->threads[i].is_gone) {
+            finding_add_thread(finding, i);
+        }
+    }
+    finding_say(finding,
+                "each of the %u threads is stopped (state T), and none was given a CPU in %llu ms",
+                finding->thread_total, (unsigned long long)window_ms(look));
+    if (look->tracer != 0) {
+        finding_say(finding, "process %d traces it, as debuggers do", look->tracer);
+    }
+}
+
 /* ---- locks ---- */
 
 static uint32_t thread_of_ns_tid(const struct look *look, int ns_tid)
@@ -179,6 +198,17 @@ static bool is_dns(const struct seen_socket *socket)
            socket->last.unread_bytes == 0;
 }
 
+/* A name server itself keeps connections to others open, whether or not it asks them now. */
+static bool serves_names(const struct look *look)
+{
+    for (uint32_t i = 0; i < look->socket_count; i++) {
+        if (look->sockets[i].was_found && look->sockets[i].local_port == 53) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A lookup moves from server to server, so the wait itself may change: being in the resolver at
  * the end, and never in an event set or on a CPU for long, is enough. */
 static bool stands_in_resolver(const struct look *look, const struct seen_thread *thread)
@@ -202,17 +232,22 @@ void judge_resolver(struct look *look)
         finding_say(finding, "thread %d \"%s\" stands in the C library's name resolution",
                     look->threads[i].tid, look->threads[i].name);
     }
-    for (uint32_t i = 0; i < look->socket_count; i++) {
+    for (uint32_t i = 0; i < look->socket_count && !serves_names(look); i++) {
         const struct seen_socket *socket = &look->sockets[i];
+        bool is_awaited = socket->thread_watch_count > 0;
 
         if (!is_dns(socket)) {
             continue;
         }
         if (finding == NULL) {
-            finding = finding_new(look, VERDICT_RESOLVER, CONFIDENCE_LIKELY);
+            finding = finding_new(look, VERDICT_RESOLVER,
+                                  is_awaited ? CONFIDENCE_LIKELY : CONFIDENCE_POSSIBLE);
         }
         finding_add_socket(look, finding, i);
-        finding_say(finding, "fd %d has waited for an answer of the name server %s all the time",
-                    socket->fd, socket->peer);
+        finding_say(finding, "nothing has come from the name server %s on fd %d all the time%s",
+                    socket->peer, socket->fd,
+                    is_awaited ? ""
+                               : "; it is in an event set: it may also be kept open for questions "
+                                 "to come");
     }
 }

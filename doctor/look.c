@@ -237,12 +237,12 @@ const char *confidence_name(enum confidence confidence)
 const char *runtime_name(enum runtime_kind runtime)
 {
     static const char *const names[RUNTIME_COUNT] = {
-        [RUNTIME_UNKNOWN] = "unknown",     [RUNTIME_TOKIO] = "Tokio",
-        [RUNTIME_LIBUV] = "libuv",         [RUNTIME_NODE] = "Node.js",
-        [RUNTIME_ASYNCIO] = "asyncio",     [RUNTIME_UVLOOP] = "uvloop",
-        [RUNTIME_GLIB] = "GLib",           [RUNTIME_GO] = "Go",
-        [RUNTIME_NETTY] = "Netty",         [RUNTIME_LIBEVENT] = "libevent",
-        [RUNTIME_INTERLOOP] = "interloop",
+        [RUNTIME_UNKNOWN] = "unknown",   [RUNTIME_TOKIO] = "Tokio",
+        [RUNTIME_LIBUV] = "libuv",       [RUNTIME_NODE] = "Node.js",
+        [RUNTIME_ASYNCIO] = "asyncio",   [RUNTIME_UVLOOP] = "uvloop",
+        [RUNTIME_GLIB] = "GLib",         [RUNTIME_GO] = "Go",
+        [RUNTIME_NETTY] = "Netty",       [RUNTIME_JAVA] = "Java",
+        [RUNTIME_LIBEVENT] = "libevent", [RUNTIME_INTERLOOP] = "interloop",
     };
 
     il_assert(runtime < RUNTIME_COUNT);

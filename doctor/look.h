@@ -80,6 +80,7 @@ enum runtime_kind {
     RUNTIME_GLIB,
     RUNTIME_GO,
     RUNTIME_NETTY,
+    RUNTIME_JAVA, /* a JVM that shows nothing of Netty */
     RUNTIME_LIBEVENT,
     RUNTIME_INTERLOOP,
     RUNTIME_COUNT
@@ -127,6 +128,7 @@ struct seen_fd {
     enum fd_kind kind;
     uint64_t inode;      /* sockets and pipes: unique */
     uint32_t poll_count; /* an eventfd: looks at which a thread had it in a poll() */
+    bool is_zero;        /* an eventfd: its count is 0, so it makes nothing ready */
 };
 
 struct set_watch {
@@ -150,9 +152,10 @@ struct seen_set {
     uint32_t polled_count;    /* looks at which some thread waited in it */
     uint64_t last_quiet_ns;   /* last look that found it not ready; 0 never */
     uint64_t first_look_ns;
-    bool is_gone;     /* closed while we looked */
-    bool was_changed; /* what it watches has changed while we looked: somebody acts on it */
-    uint32_t outer;   /* registered in this other set, whose pollers drive it */
+    bool is_gone;             /* closed while we looked */
+    bool was_changed;         /* what it watches has changed while we looked: somebody acts on it */
+    bool is_polled_by_parent; /* the process has it from a fork; its parent drives it */
+    uint32_t outer;           /* registered in this other set, whose pollers drive it */
     uint32_t poller_count;
     pid_t pollers[LOOK_SET_POLLERS_MAX];
 };
@@ -226,6 +229,7 @@ struct seen_socket {
     uint32_t watch_events;       /* what that set was asked for */
     uint32_t thread_watch_count; /* looks at which a thread waited on it directly */
     pid_t thread_watcher;
+    pid_t heir; /* listening, in no set here: a child process that has it too; 0: none */
 
     bool is_named; /* in a finding */
     enum first_bytes first_bytes;
@@ -261,6 +265,7 @@ struct finding {
     bool since_is_at_least; /* it began before we looked */
     enum runtime_kind runtime;
     bool is_write_side; /* what waits is wake-up or hand-over, not response bytes */
+    bool is_window;     /* back-pressure: it is the window of an HTTP/2 connection that is full */
     uint32_t socket_total, thread_total; /* also those not named */
     uint32_t socket_count, set_count, thread_count, evidence_count;
     uint32_t sockets[LOOK_NAMED_MAX], sets[LOOK_NAMED_MAX], threads[LOOK_NAMED_MAX]; /* indices */
@@ -319,6 +324,8 @@ struct look {
     uint64_t stopped_longest_ns;
     enum runtime_kind runtime; /* the main one, as far as files and names tell */
     uint32_t starved_count;    /* threads that are starved */
+    bool is_stopped;           /* by a signal or a debugger, for nearly the whole window */
+    pid_t tracer;              /* who traces it; 0: nobody */
     uint32_t epoll_sleepers;   /* without can_syscall: threads seen in some epoll_wait */
 
     uint32_t finding_count;

@@ -4,6 +4,7 @@
  * nothing of the target. Every file is read into a bounded buffer and every count has a maximum.
  * Thread: the doctor's only one. */
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -58,6 +59,27 @@ size_t procfs_read_memory(const struct look *look, uint64_t address, void *ret_b
     return got < 0 ? 0 : (size_t)got;
 }
 
+/* The text of a stat file from the state on: behind the name, which may hold anything. */
+static const char *stat_state(char *ret_text, size_t size, pid_t pid)
+{
+    char path[64], *name_end;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    if (procfs_read_file(path, ret_text, size) <= 0) {
+        return "?";
+    }
+    name_end = strrchr(ret_text, ')');
+    return name_end == NULL || name_end[1] != ' ' ? "?" : name_end + 2;
+}
+
+pid_t procfs_parent(pid_t pid)
+{
+    char text[512];
+    const char *state = stat_state(text, sizeof(text), pid);
+
+    return state[0] == '?' ? 0 : atoi(state + 1);
+}
+
 /* ---- opening ---- */
 
 static void read_names(struct look *look)
@@ -106,6 +128,25 @@ static void say_refused(struct look *look)
     }
 }
 
+/* Numbers and arguments of its system calls are others than those of this program. */
+static bool is_32_bit(pid_t pid)
+{
+    unsigned char head[EI_CLASS + 1];
+    char path[64];
+    ssize_t size;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        return false;
+    }
+    size = pread(fd, head, sizeof(head), 0);
+    close(fd);
+    return size == sizeof(head) && memcmp(head, ELFMAG, SELFMAG) == 0 &&
+           head[EI_CLASS] == ELFCLASS32;
+}
+
 /* Ask each means once, so that what is missing can be said before anything is concluded. */
 static void find_means(struct look *look)
 {
@@ -118,7 +159,7 @@ static void find_means(struct look *look)
         return;
     }
     snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", look->pid, look->pid);
-    look->can_syscall = procfs_read_file(path, text, sizeof(text)) > 0;
+    look->can_syscall = !is_32_bit(look->pid) && procfs_read_file(path, text, sizeof(text)) > 0;
     look->can_memory = true; /* until a read is refused */
     if (look->can_syscall) {
         uint64_t sp = waits_stack_pointer(text);
@@ -131,7 +172,11 @@ static void find_means(struct look *look)
     }
     look->can_copy_fd = look->can_syscall && look->pidfd >= 0;
     look->can_stacks = look->can_syscall && look->options.take_stacks;
-    if (!look->can_syscall) {
+    if (is_32_bit(look->pid)) {
+        look_limit(look,
+                   "a 32-bit program: its system calls, event sets, memory and stacks are not "
+                   "read");
+    } else if (!look->can_syscall) {
         say_refused(look);
     } else if (!look->options.take_stacks) {
         look_limit(look, "told to take no stacks: what threads do in user code is not known");
@@ -140,13 +185,18 @@ static void find_means(struct look *look)
 
 enum il_code procfs_open(struct look *look, struct il_error *err)
 {
-    char path[64];
+    char path[64], text[512];
     DIR *directory;
 
     snprintf(path, sizeof(path), "/proc/%d", look->pid);
     if (access(path, F_OK) != 0) {
         return il_fail_errno(err, IL_ESYS, ESRCH, "no process %d (seen from this pid namespace)",
                              look->pid);
+    }
+    if (stat_state(text, sizeof(text), look->pid)[0] == 'Z') {
+        return il_fail_errno(err, IL_ESYS, ESRCH,
+                             "process %d has ended (a zombie); its parent %d has not waited for it",
+                             look->pid, procfs_parent(look->pid));
     }
     read_names(look);
     snprintf(path, sizeof(path), "/proc/%d/fd", look->pid);

@@ -17,6 +17,9 @@ bool procfs_read_watches(struct look *look, struct seen_set *set);
 /* Up to `size` bytes of the target's memory; what was read, 0 when nothing could be. */
 size_t procfs_read_memory(const struct look *look, uint64_t address, void *ret_bytes, size_t size);
 
+/* The process's parent; 0 when it cannot be told. */
+pid_t procfs_parent(pid_t pid);
+
 /* Read a small file whole into `ret_text`, ending in NUL; -1 when it cannot be read. */
 ssize_t procfs_read_file(const char *path, char *ret_text, size_t size);
 

@@ -102,7 +102,7 @@ static bool visit_file(const char *path, void *arg)
         /* stronger signs have higher numbers and win */
         { "/libglib-2.0.so", RUNTIME_GLIB }, { "/libevent", RUNTIME_LIBEVENT },
         { "/libuv.so", RUNTIME_LIBUV },      { "/_asyncio.", RUNTIME_ASYNCIO },
-        { "/uvloop/loop.", RUNTIME_UVLOOP }, { "/libjvm.so", RUNTIME_NETTY },
+        { "/uvloop/loop.", RUNTIME_UVLOOP }, { "/libjvm.so", RUNTIME_JAVA },
     };
     enum runtime_kind *best = arg;
 

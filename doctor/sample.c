@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <time.h>
 
+#include "doctor/kin.h"
 #include "doctor/procfs.h"
 #include "doctor/sample.h"
 #include "doctor/sets.h"
@@ -169,6 +170,8 @@ enum il_code sample_process(struct look *look, struct il_error *err)
     }
     sockets_look(look, SOCKETS_AT_LAST);
     refresh_watches(look);
+    sets_read_wakeups(look);
+    kin_look(look);
     waits_read_mutexes(look);
     registry_end(look);
     if (look->starved_count > 0) {
@@ -179,5 +182,6 @@ enum il_code sample_process(struct look *look, struct il_error *err)
                    look->starved_count);
     }
     judge_stillness(look);
+    tasks_find_stopped(look);
     return IL_OK;
 }

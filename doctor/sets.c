@@ -11,11 +11,14 @@
  * Thread: the doctor's only one. */
 #include <linux/kcmp.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "doctor/procfs.h"
 #include "doctor/sets.h"
+
+#define SETS_WAKEUPS_MAX 64 /* eventfds asked for in one set; a runtime has one or two */
 
 /* ---- one set, several fds ---- */
 
@@ -183,6 +186,41 @@ void sets_look(struct look *look)
                    "event set fd %d could not be copied (pidfd_getfd): closed, or refused by "
                    "a security module",
                    look->sets[0].fds[0]);
+    }
+}
+
+/* ---- wake-ups ---- */
+
+/* "eventfd-count:                0" */
+static bool is_zero_eventfd(const struct look *look, int fd)
+{
+    static const char name[] = "eventfd-count:";
+    char path[64], text[512], *at;
+
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", look->pid, fd);
+    if (procfs_read_file(path, text, sizeof(text)) <= 0 || (at = strstr(text, name)) == NULL) {
+        return false;
+    }
+    return strtoull(at + sizeof(name) - 1, NULL, 16) == 0;
+}
+
+void sets_read_wakeups(struct look *look)
+{
+    for (uint32_t i = 0; i < look->set_count; i++) {
+        const struct seen_set *set = &look->sets[i];
+        uint32_t asked = 0;
+
+        if (!set->was_ready || set->is_gone || set->polled_count > 0) {
+            continue;
+        }
+        for (uint32_t k = 0; k < set->watch_count && asked < SETS_WAKEUPS_MAX; k++) {
+            struct seen_fd *fd = look_fd(look, set->watches[k].fd);
+
+            if (fd != NULL && fd->kind == FD_EVENTFD) {
+                fd->is_zero = is_zero_eventfd(look, fd->fd);
+                asked++;
+            }
+        }
     }
 }
 

@@ -13,6 +13,9 @@ void sets_note_poller(struct look *look, int fd, pid_t tid, uint32_t looks);
 /* One look at the readiness of every set. */
 void sets_look(struct look *look);
 
+/* Of the eventfds in sets that nobody polls: is there anything in them? Once, at the end. */
+void sets_read_wakeups(struct look *look);
+
 /* Sets that are registered in other sets, and sockets that are registered in sets. */
 void sets_link(struct look *look);
 

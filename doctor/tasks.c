@@ -383,3 +383,49 @@ void tasks_find_starved(struct look *look)
         look->starved_count += thread->is_starved;
     }
 }
+
+/* ---- stopped ---- */
+
+static bool is_stop_state(char state)
+{
+    return state == 'T' || state == 't';
+}
+
+/* The process that traces it, by the name of a debugger or strace; 0: none. */
+static pid_t read_tracer(const struct look *look, const struct seen_thread *thread)
+{
+    static const char name[] = "\nTracerPid:";
+    char text[4096], *line;
+
+    if (!read_file(look, thread, "status", text, sizeof(text))) {
+        return 0;
+    }
+    line = strstr(text, name);
+    return line == NULL ? 0 : atoi(line + sizeof(name) - 1);
+}
+
+/* A signal stops all threads; a debugger mostly does. A thread that ran in this window, or that is
+ * not stopped at its end, is enough to look at the process like at any other. */
+void tasks_find_stopped(struct look *look)
+{
+    uint32_t stopped_count = 0;
+
+    for (uint32_t i = 0; i < look->thread_count; i++) {
+        struct seen_thread *thread = &look->threads[i];
+
+        if (thread->is_gone) {
+            continue;
+        }
+        read_state(look, thread);
+        if (thread->state == 'Z') {
+            continue; /* the first thread of a process may end before the others */
+        }
+        if (!is_stop_state(thread->state) || !thread->stood_still) {
+            return;
+        }
+        if (stopped_count++ == 0) {
+            look->tracer = read_tracer(look, thread);
+        }
+    }
+    look->is_stopped = stopped_count > 0;
+}

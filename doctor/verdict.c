@@ -96,7 +96,10 @@ uint32_t set_driver(const struct look *look, uint32_t set)
 
 bool set_is_unpolled(const struct look *look, uint32_t set)
 {
-    return look->sets[set].polled_count == 0 && look->sets[set_driver(look, set)].polled_count == 0;
+    const struct seen_set *driver = &look->sets[set_driver(look, set)];
+
+    return look->sets[set].polled_count == 0 && driver->polled_count == 0 &&
+           !driver->is_polled_by_parent;
 }
 
 /* Did readiness vanish, or did anybody read a socket of the set? Then its events were collected, at
@@ -237,6 +240,9 @@ static bool threads_need_stacks(const struct look *look)
 
 bool verdict_needs_stacks(const struct look *look)
 {
+    if (look->is_stopped) {
+        return false; /* wherever its threads are: what holds them is known */
+    }
     for (uint32_t i = 0; i < look->set_count; i++) {
         const struct seen_set *set = &look->sets[i];
 
@@ -279,7 +285,7 @@ static int compare_findings(const void *a, const void *b)
     return (x->since_ms < y->since_ms) - (x->since_ms > y->since_ms);
 }
 
-void verdict_conclude(struct look *look)
+static void judge(struct look *look)
 {
     judge_locks(look);
     if (look->starved_count == 0) { /* else whoever should collect may only be waiting for a CPU */
@@ -290,6 +296,15 @@ void verdict_conclude(struct look *look)
     judge_resolver(look);
     judge_sockets(look);
     judge_registry(look);
+}
+
+void verdict_conclude(struct look *look)
+{
+    if (look->is_stopped) {
+        judge_stopped(look); /* then nothing else that stands is anybody's fault */
+    } else {
+        judge(look);
+    }
     if (look->finding_count > 0) {
         qsort(look->findings, look->finding_count, sizeof(look->findings[0]), compare_findings);
     }

@@ -51,6 +51,7 @@ bool thread_never_polled(const struct seen_thread *thread);
 /* Stands unread, is in no set, and has no thread. */
 bool socket_is_orphan(const struct look *look, const struct seen_socket *socket);
 
+void judge_stopped(struct look *look);
 void judge_locks(struct look *look);
 void judge_sets(struct look *look);
 void judge_contexts(struct look *look); /* after judge_sets */

@@ -307,6 +307,38 @@ TEST(an_acknowledgement_that_the_answer_has_overtaken_does_not_accuse_the_peer)
     CHECK_EQ(conclude(&scene), VERDICT_HEALTHY);
 }
 
+TEST(what_looks_like_a_late_request_is_a_control_frame_where_http2_is_spoken)
+{
+    struct scene scene;
+
+    for (uint16_t port = 442; port <= 443; port++) {
+        scene_init(&scene);
+        scene.sets[0].polled_count = 40;
+        scene.sockets[0].peer_port = port;
+        scene.sockets[0].last.last_sent_ms = scene.sockets[0].last.last_received_ms = 5000;
+        scene.sockets[0].last.last_ack_ms = 4960;
+        CHECK_EQ(conclude(&scene), port == 443 ? VERDICT_HEALTHY : VERDICT_PEER);
+        CHECK_EQ(scene.look.note_count, port == 443 ? 1 : 0);
+    }
+}
+
+TEST(an_open_question_to_a_name_server_is_the_resolvers_but_not_in_a_name_server)
+{
+    struct scene scene;
+
+    for (uint16_t local_port = 53; local_port <= 54; local_port++) {
+        scene_init(&scene);
+        scene.sets[0].polled_count = 40;
+        scene.sockets[0].family = SOCKET_UDP;
+        scene.sockets[0].peer_port = 53;
+        scene.look.socket_count = 2;
+        scene.sockets[1] = (struct seen_socket){
+            .family = SOCKET_UDP, .was_found = true, .local_port = local_port, .set = LOOK_SETS_MAX
+        };
+        CHECK_EQ(conclude(&scene), local_port == 53 ? VERDICT_HEALTHY : VERDICT_RESOLVER);
+    }
+}
+
 TEST(silence_on_an_accepted_connection_is_nobodys_debt)
 {
     struct scene scene;

@@ -356,6 +356,17 @@ static void describe_lock(const struct look *look, const struct thread_wait *wai
              wait->mutex_owner);
 }
 
+static bool is_write(long number)
+{
+    return number == SYS_write || number == SYS_writev || number == SYS_sendto ||
+           number == SYS_sendmsg || number == SYS_sendmmsg;
+}
+
+bool waits_is_write(const struct thread_wait *wait)
+{
+    return wait->kind == WAIT_FD && is_write(wait->number);
+}
+
 static const char *io_verb(long number)
 {
     switch (number) {
@@ -364,14 +375,8 @@ static const char *io_verb(long number)
     case SYS_accept:
     case SYS_accept4:
         return "accepts";
-    case SYS_write:
-    case SYS_writev:
-    case SYS_sendto:
-    case SYS_sendmsg:
-    case SYS_sendmmsg:
-        return "writes to";
     default:
-        return "reads from";
+        return is_write(number) ? "writes to" : "reads from";
     }
 }
 

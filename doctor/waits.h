@@ -26,4 +26,7 @@ void waits_read_mutexes(struct look *look);
 void waits_describe(const struct look *look, const struct seen_thread *thread, char *ret_text,
                     size_t size);
 
+/* Does it sleep in a call that writes to `fd`? */
+bool waits_is_write(const struct thread_wait *wait);
+
 #endif

@@ -43,6 +43,9 @@ static const struct words words_of[RUNTIME_COUNT] = {
     [RUNTIME_NETTY] = { "event loop of the JVM", "return from the handler",
                         "an executor of its own (publishOn, EventExecutorGroup)",
                         "share the client, but never block its event loop threads" },
+    [RUNTIME_JAVA] = { "selector loop of the JVM", "return from the callback",
+                       "an executor of its own (ExecutorService)",
+                       "share the client, but never block the thread of its selector" },
     [RUNTIME_LIBEVENT] = { "libevent base", "keep a thread in event_base_dispatch",
                            "a thread of its own", "use one client per base" },
     [RUNTIME_INTERLOOP] = { "interloop runtime", "keep it running or turn it",
@@ -201,6 +204,21 @@ static void explain_self(const struct look *look, struct finding *finding,
         words->blocking);
 }
 
+static void explain_stopped(const struct look *look, struct finding *finding)
+{
+    EXPLAIN(finding,
+            "The process is stopped: none of its %u threads runs, and so nothing that waits for "
+            "it moves. %s",
+            finding->thread_total,
+            look->tracer != 0 ? "A debugger holds it, or something else that traces it."
+                              : "A signal did that (SIGSTOP, or SIGTSTP as Ctrl-Z sends it).");
+    if (look->tracer != 0) {
+        ADVISE(finding, "Let it go on, or detach what traces it: process %d.", look->tracer);
+    } else {
+        ADVISE(finding, "Let it go on: kill -CONT %d.", look->pid);
+    }
+}
+
 static void explain_workers(const struct look *look, struct finding *finding,
                             const struct words *words)
 {
@@ -216,11 +234,36 @@ static void explain_workers(const struct look *look, struct finding *finding,
     ADVISE(finding, "Take the blocking work off these threads: %s.", words->blocking);
 }
 
+/* The server side of nobody-watches: whoever would serve it is elsewhere. */
+static void explain_unserved(const struct look *look, struct finding *finding,
+                             const struct words *words)
+{
+    char unread[128];
+    uint64_t tenths = seconds_tenths(finding->since_ms);
+
+    name_unread(look, finding, unread, sizeof(unread));
+    EXPLAIN(finding,
+            "This process is the server. %s has waited for %llu.%llu s, and no thread reads it or "
+            "has it in an event set: those that would take it are all busy, or it was forgotten. "
+            "Whoever asks waits.",
+            unread, (unsigned long long)tenths / 10, (unsigned long long)tenths % 10);
+    ADVISE(finding,
+           "See what the threads do (--stacks). If they serve other requests there are too few of "
+           "them, or blocking work belongs elsewhere: %s.",
+           words->blocking);
+}
+
 static void explain_nobody(const struct look *look, struct finding *finding,
                            const struct words *words)
 {
+    const struct seen_socket *first =
+        finding->socket_count > 0 ? &look->sockets[finding->sockets[0]] : NULL;
     char peers[96];
 
+    if (first != NULL && first->is_server_side) {
+        explain_unserved(look, finding, words);
+        return;
+    }
     name_peers(look, finding, peers, sizeof(peers));
     EXPLAIN(finding,
             "Bytes from %s lie unread, and nothing will ever read them: the socket is "
@@ -295,17 +338,36 @@ static void explain_network(const struct look *look, struct finding *finding)
 
 static void explain_pressure(const struct look *look, struct finding *finding)
 {
+    bool is_server_side =
+        finding->socket_count > 0 && look->sockets[finding->sockets[0]].is_server_side;
     char peers[96];
 
     name_peers(look, finding, peers, sizeof(peers));
-    EXPLAIN(finding,
-            "The program has stopped reading the response of %s in the middle, while its "
-            "loop is alive. Whoever holds the response does not consume it; its "
-            "connection, and its place in the pool, are held meanwhile.",
-            peers);
+    if (finding->is_window) {
+        EXPLAIN(finding,
+                "%s may send no more on this HTTP/2 connection: bodies that have come and that "
+                "nobody reads have used up the connection's window. Every request on it waits for "
+                "its body, also those whose runtimes are alive.",
+                peers);
+        ADVISE(finding,
+               "Read those bodies, or drop their responses. With the default driver, which "
+               "belongs to no runtime, a body that is not read takes nothing from the "
+               "connection's window.");
+        return;
+    }
+    EXPLAIN(
+        finding,
+        "The program is alive and has stopped reading the %s of %s in the middle. Whoever holds "
+        "it does not consume it, or does so slower than it comes; the connection, and its "
+        "place in the pool, are held meanwhile.%s",
+        is_server_side ? "request" : "response", peers,
+        finding->thread_count > 0 ? " What has been read cannot be passed on: a thread stands in "
+                                    "writing it to somewhere else."
+                                  : "");
     ADVISE(finding,
-           "Read every body to its end, or drop the response; a pool whose connections are "
-           "all held like this starves.");
+           "%sRead every body to its end, or drop the response; a pool whose connections "
+           "are all held like this starves.",
+           finding->thread_count > 0 ? "Look at who reads what is written. " : "");
 }
 
 static void explain_locks(const struct look *look, struct finding *finding)
@@ -377,7 +439,11 @@ void words_fill(const struct look *look, struct finding *finding)
         explain_self(look, finding, words);
         break;
     case VERDICT_WORKERS_BLOCKED:
-        explain_workers(look, finding, words);
+        if (look->is_stopped) {
+            explain_stopped(look, finding);
+        } else {
+            explain_workers(look, finding, words);
+        }
         break;
     case VERDICT_NOBODY_WATCHES:
         explain_nobody(look, finding, words);

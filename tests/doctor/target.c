@@ -423,7 +423,7 @@ int main(int argc, char **argv)
         return serve_alone(argv[2]);
     }
     if (argc != 2 || (!run_case(loop_cases, argv[1]) && !run_case(socket_cases, argv[1]) &&
-                      !run_case(thread_cases, argv[1]))) {
+                      !run_case(thread_cases, argv[1]) && !run_case(process_cases, argv[1]))) {
         fprintf(stderr, "usage: doctor-target CASE\n");
         return 2;
     }

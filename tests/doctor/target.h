@@ -16,6 +16,7 @@ struct target_case {
 extern const struct target_case loop_cases[]; /* each list ends with a NULL name */
 extern const struct target_case socket_cases[];
 extern const struct target_case thread_cases[];
+extern const struct target_case process_cases[];
 
 /* ---- the server, in a process of its own ---- */
 
