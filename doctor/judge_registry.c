@@ -338,6 +338,52 @@ static void strengthen(struct look *look, struct finding *finding, const struct 
     }
 }
 
+/* ---- the window of an HTTP/2 connection ---- */
+
+static bool waits_for_window(const struct seen_request *request, const struct chain *chain)
+{
+    return !request->is_handed && request->phase == IL_PHASE_READ && chain->end == CHAIN_LIVE &&
+           chain->conn != NULL && chain->conn->is_window_used_up;
+}
+
+static void say_hoarder(const struct look *look, struct finding *finding, const struct chain *chain)
+{
+    static const char *const hows[] = {
+        [CHAIN_LIVE] = "",
+        [CHAIN_STARVED] = ", whose thread is in user code",
+        [CHAIN_PARKED] = ", which nobody drives",
+        [CHAIN_GONE] = ", which has ended",
+    };
+    const struct seen_loop *loop = registry_loop(look, chain->conn->hoarder_loop_id);
+    char label[128];
+
+    if (loop != NULL) {
+        registry_label_loop(loop, label, sizeof(label));
+        finding_say(finding, "interloop's record: the last of those bodies came for %s%s", label,
+                    hows[end_at_loop(loop)]);
+    }
+}
+
+static struct finding *new_window_finding(struct look *look, const struct chain *chain)
+{
+    struct finding *finding = finding_new(look, VERDICT_BACK_PRESSURE, CONFIDENCE_CERTAIN);
+    uint32_t socket = socket_of_chain(look, chain);
+
+    finding->is_window = true;
+    if (socket != UINT32_MAX) {
+        finding_add_socket(look, finding, socket);
+    }
+    finding_say(
+        finding,
+        "interloop's record: the window of the HTTP/2 connection fd %d is used up by bodies "
+        "that have come and are not read",
+        chain->conn->fd);
+    say_hoarder(look, finding, chain);
+    return finding;
+}
+
+/* ---- each request ---- */
+
 static void judge_request(struct look *look, uint32_t index)
 {
     const struct seen_request *request = &registry_shot(look)->requests[index];
@@ -345,6 +391,9 @@ static void judge_request(struct look *look, uint32_t index)
     struct finding *finding = find_finding(look, &chain);
     bool is_first;
 
+    if (finding == NULL && waits_for_window(request, &chain)) {
+        finding = new_window_finding(look, &chain);
+    }
     if (finding == NULL && chain.end == CHAIN_LIVE) {
         return;
     }

@@ -280,6 +280,9 @@ static void read_session(struct reader *reader, uint64_t session)
     driver = get_u64(reader, SHOWN_SESSIONS, SHOWN_SESSION_DRIVER, session);
     seen->is_bound = driver != 0;
     seen->loop_id = get_u64(reader, SHOWN_LOOPS, SHOWN_LOOP_ID, driver);
+    seen->is_window_used_up =
+        seen->is_bound && get_int(reader, SHOWN_SESSIONS, SHOWN_SESSION_WINDOW, session) == 0;
+    seen->hoarder_loop_id = get_u64(reader, SHOWN_SESSIONS, SHOWN_SESSION_HOARDER, session);
 }
 
 static void read_client(struct reader *reader, uint64_t client)
@@ -499,6 +502,16 @@ static bool loop_was_there(const struct registry_shot *shot, const struct seen_l
     return false;
 }
 
+static bool window_was_used_up(const struct registry_shot *shot, const struct seen_conn *conn)
+{
+    for (uint32_t i = 0; i < shot->conn_count; i++) {
+        if (shot->conns[i].id == conn->id) {
+            return shot->conns[i].is_window_used_up;
+        }
+    }
+    return false;
+}
+
 void registry_end(struct look *look)
 {
     struct registry_shot *last;
@@ -513,6 +526,11 @@ void registry_end(struct look *look)
     }
     for (uint32_t i = 0; i < last->loop_count; i++) {
         last->loops[i].stood = loop_was_there(&look->registry->first, &last->loops[i]);
+    }
+    for (uint32_t i = 0; i < last->conn_count; i++) {
+        last->conns[i].is_window_used_up =
+            last->conns[i].is_window_used_up &&
+            window_was_used_up(&look->registry->first, &last->conns[i]);
     }
     if (last->is_cut || last->is_torn) {
         look_limit(look, "interloop's own record was read in part only: %s",

@@ -37,6 +37,8 @@ struct seen_conn {
     uint16_t port;
     uint64_t loop_id; /* that drives it; 0: it rests */
     bool is_idle, is_exchanging, is_bound;
+    bool is_window_used_up;   /* HTTP/2: the server may send no body; at both readings */
+    uint64_t hoarder_loop_id; /* for which a body came last that lies unread */
 };
 
 struct seen_loop {

@@ -18,7 +18,7 @@
 #include "base/base.h"
 
 #define SHOWN_MAGIC      UINT64_C(0x6c692073686f776e) /* "il shown" */
-#define SHOWN_VERSION    3
+#define SHOWN_VERSION    4
 #define SHOWN_NOTE_NAME  "interloop" /* the note's type is the kind */
 #define SHOWN_FIELDS_MAX 32
 
@@ -81,6 +81,8 @@ enum shown_session_field {
     SHOWN_SESSION_DRIVER,     /* pointer to the loop; NULL: whoever has a stream drives it */
     SHOWN_SESSION_SLOT_COUNT, /* int: streams that calls have; 0: it is idle */
     SHOWN_SESSION_IS_UNSENT,  /* bool: bytes wait that only the driver may send */
+    SHOWN_SESSION_WINDOW,     /* uint32_t: what the server may still send; of bound ones alone */
+    SHOWN_SESSION_HOARDER,    /* uint64_t: the loop for which a body came last that lies unread */
     SHOWN_SESSION_FIELD_COUNT
 };
 

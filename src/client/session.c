@@ -20,7 +20,9 @@ SHOWN_DEFINE(shown_sessions, SHOWN_SESSIONS, SHOWN_SESSION_FIELD_COUNT,
              [SHOWN_SESSION_ORIGIN] = offsetof(struct session, pooled.origin),
              [SHOWN_SESSION_DRIVER] = offsetof(struct session, driver),
              [SHOWN_SESSION_SLOT_COUNT] = offsetof(struct session, pooled.slot_count),
-             [SHOWN_SESSION_IS_UNSENT] = offsetof(struct session, is_unsent));
+             [SHOWN_SESSION_IS_UNSENT] = offsetof(struct session, is_unsent),
+             [SHOWN_SESSION_WINDOW] = offsetof(struct session, window_left),
+             [SHOWN_SESSION_HOARDER] = offsetof(struct session, hoarder_loop_id));
 
 /* A loop's place at a session. */
 struct session_seat {
