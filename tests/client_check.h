@@ -5,12 +5,14 @@
 #ifndef TESTS_CLIENT_CHECK_H
 #define TESTS_CLIENT_CHECK_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "client/client.h"
+#include "client/conn.h"
 #include "interloop/client.h"
 #include "lab/server.h"
 #include "rt/rt.h"
@@ -93,6 +95,20 @@ static inline void stop(void)
     turn_own_loop(); /* closes what is bound to it */
     CHECK(lab_server_wait_open(server, 0, lab_in_ms(50000)));
     lab_server_stop(server);
+}
+
+/* What the server has just sent on the client's only connection, or that it has closed it, lies in
+ * the client's socket. A busy system may bring it on later than the server has said that it is
+ * done. */
+static inline void wait_until_it_has_come(void)
+{
+    struct pollfd polled = { .events = POLLIN };
+
+    sys_mutex_lock(&client->pool.mutex);
+    CHECK(!il_list_is_empty(&client->pool.connections));
+    polled.fd = il_container_of(client->pool.connections.next, struct conn, pooled.link)->stream.fd;
+    sys_mutex_unlock(&client->pool.mutex);
+    CHECK_EQ(poll(&polled, 1, 50000), 1);
 }
 
 static inline const char *url(const char *path)

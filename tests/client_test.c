@@ -127,7 +127,8 @@ TEST(connection_of_a_parked_runtime_serves_another)
         CHECK_OK(il_runtime_new(&options, &parked, &err));
         CHECK_OK(il_block_on(parked, get_once, NULL, &err));
         CHECK_OK(il_request_new("GET", url("/hello"), &request, &err));
-        CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_TOTAL, 50));
+        CHECK_OK(il_request_set_timeout_ms(request, IL_PHASE_TOTAL,
+                                           driver == IL_DRIVER_CALLER ? 50000 : 50));
         code = il_send(client, request, &response, &err);
         if (driver == IL_DRIVER_CALLER) {
             CHECK_OK(code);
@@ -474,6 +475,7 @@ TEST(idle_connection_that_the_server_closed_is_not_used)
         check_get("/hello", 200, NULL);
         CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000)));
         CHECK_EQ(lab_server_close_idle(server, LAB_CLOSE_FIN), 1);
+        wait_until_it_has_come();
         check_get("/hello", 200, NULL);
         il_client_stats(client, &stats);
         CHECK_EQ(stats.connections_total, 2);
@@ -490,6 +492,7 @@ TEST(unasked_bytes_on_an_idle_connection_are_never_taken_for_a_response)
         check_get("/id/mine", 200, "mine");
         CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000)));
         CHECK_OK(lab_server_write(server, 1, forged, sizeof(forged) - 1, &err));
+        wait_until_it_has_come();
         check_get("/id/mine", 200, "mine");
         check_get("/extra", 200, NULL);
         check_get("/id/mine", 200, "mine");

@@ -354,7 +354,7 @@ static void cancel_two(void *arg)
 static void run_out_of_time(void *arg)
 {
     il_maybe(arg != NULL);
-    getters[0].total_timeout_ms = 300;
+    getters[0].total_timeout_ms = 800; /* enough to come to the stage */
     begin_all();
     CHECK_EQ(getter_join(&getters[0]), IL_ETIMEDOUT);
     CHECK_EQ(getters[0].err.phase, stage_phases[stage]);
@@ -387,7 +387,7 @@ TEST(what_a_request_out_of_time_has_begun_goes_on_for_those_who_wait_for_it)
 
 /* ---- what fails, fails for all who wait for it ---- */
 
-#define SILENCE_MS 300
+#define SILENCE_MS 600
 
 static void run_into_silence(void *arg)
 {
@@ -408,10 +408,14 @@ TEST(requests_that_wait_for_a_silent_server_together_run_out_of_time_together)
 {
     for (size_t i = 0; i < SITUATIONS; i++) {
         struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        uint64_t *const limits[STAGE_COUNT] = {
+            [RESOLVING] = &options.resolve_timeout_ms,
+            [CONNECTING] = &options.connect_timeout_ms,
+            [HANDSHAKING] = &options.tls_timeout_ms,
+        };
         struct il_runtime *runtime;
 
-        options.resolve_timeout_ms = options.connect_timeout_ms = options.tls_timeout_ms =
-            SILENCE_MS;
+        *limits[situations[i].stage] = SILENCE_MS;
         start_with(&situations[i], options);
         runtime = runtime_new(IL_RUNTIME_CURRENT_THREAD);
         memset(getters, 0, sizeof(getters));

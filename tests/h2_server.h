@@ -251,10 +251,10 @@ static inline void h2_server_ask(struct h2_server *server, unsigned wishes)
     CHECK_EQ(write(server->wake[1], "", 1), 1);
 }
 
-/* Wait until `*count` (one of the server's) is `want`; false after ten seconds. */
+/* Wait until `*count` (one of the server's) is `want`; false after some 50 seconds. */
 static inline bool h2_server_wait(struct h2_server *server, const unsigned *count, unsigned want)
 {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 50000; i++) {
         struct timespec ms = { .tv_nsec = 1000000 };
         bool is_there;
 

@@ -1,11 +1,13 @@
 /* tls_peer_test.c: https with a server that the test plays itself, TLS message by TLS message, and
  * connections that change loops in the middle of their lives. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -124,6 +126,18 @@ static void peer_answer(SSL *ssl)
     CHECK_EQ(SSL_write(ssl, ANSWER, sizeof(ANSWER) - 1), (int)sizeof(ANSWER) - 1);
 }
 
+/* What was sent lies in the client's socket. Else it may still be on its way, although send() has
+ * returned: a busy system brings it on later. */
+static void peer_wait_until_received(SSL *ssl)
+{
+    int left;
+
+    do {
+        usleep(1000);
+        CHECK_EQ(ioctl(SSL_get_fd(ssl), SIOCOUTQ, &left), 0);
+    } while (left > 0);
+}
+
 /* The response of the peer, or a code. */
 static enum il_code peer_get(const struct peer *peer, struct il_response **ret_response)
 {
@@ -198,6 +212,7 @@ static void play_unasked(struct peer *peer, int fd)
     peer_meet(peer, 1);
     CHECK_EQ(SSL_new_session_ticket(ssl), 1);
     peer_answer(ssl); /* for nobody: would poison the next request */
+    peer_wait_until_received(ssl);
     atomic_store(&peer->step, 2);
     peer_meet(peer, 3);
     SSL_free(ssl);
