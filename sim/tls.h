@@ -108,7 +108,8 @@ struct sim_tls_events {
     void (*on_ready)(void *arg); /* the service may speak; the client has perhaps not finished */
     void (*on_bytes)(void *arg, const char *bytes, size_t size);
     void (*on_end)(void *arg);                     /* the client has said so, or cannot go on */
-    void (*on_wrong)(void *arg, const char *what); /* the client did what no client may do */
+    void (*on_wrong)(void *arg, const char *what); /* the client did what no client may do; where it
+                                                      cannot go on, on_end follows */
 };
 
 /* Do these first bytes of a connection begin a handshake? */

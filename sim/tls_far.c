@@ -212,6 +212,13 @@ static void put_data(struct sim_tls *tls, const char *bytes, size_t size)
     }
 }
 
+/* The client breaks the rules: there is no going on with it. */
+static void wrong(struct sim_tls *tls, const char *what)
+{
+    tls->events->on_wrong(tls->arg, what);
+    cut(tls);
+}
+
 /* Around the data, or when all is quiet. */
 static void put_some_ticket(struct sim_tls *tls, bool *ret_is_behind)
 {
@@ -418,13 +425,13 @@ static void on_flight_alarm(struct sim_alarm *alarm)
 static void on_hello(struct sim_tls *tls, const char *at, const char *end)
 {
     if (tls->state != FAR_HELLO || end - at < (ptrdiff_t)sizeof(tls->ticket)) {
-        tls->events->on_wrong(tls->arg, "an unexpected HELLO");
+        wrong(tls, "an unexpected HELLO");
         return;
     }
     memcpy(&tls->ticket, at, sizeof(tls->ticket));
     at = sim_tls_get_text(at + sizeof(tls->ticket), end, tls->host, sizeof(tls->host));
     if (at == NULL || sim_tls_get_text(at, end, tls->alpn, sizeof(tls->alpn)) == NULL) {
-        tls->events->on_wrong(tls->arg, "a damaged HELLO");
+        wrong(tls, "a damaged HELLO");
         return;
     }
     tls->state = FAR_FLIGHT;
@@ -441,7 +448,7 @@ static void on_hello(struct sim_tls *tls, const char *at, const char *end)
 static void on_finished(struct sim_tls *tls)
 {
     if (tls->state != FAR_FINISHED) {
-        tls->events->on_wrong(tls->arg, "an unexpected FINISHED");
+        wrong(tls, "an unexpected FINISHED");
         return;
     }
     tls->state = FAR_OPEN;
@@ -474,14 +481,14 @@ static void on_message(struct sim_tls *tls, const char *at, const char *end)
         break;
     case SIM_TLS_UPDATED:
         if (tls->update != FAR_ASKED) {
-            tls->events->on_wrong(tls->arg, "an answer to no UPDATE");
+            wrong(tls, "an answer to no UPDATE");
             break;
         }
         tls->update = FAR_ANSWERED;
         sim_alarm_set(&tls->update_alarm, draw_of(SIM_FOR_NETWORK, AGREE_NS_MAX));
         break;
     default:
-        tls->events->on_wrong(tls->arg, "an unknown message");
+        wrong(tls, "an unknown message");
         break;
     }
 }
@@ -489,7 +496,7 @@ static void on_message(struct sim_tls *tls, const char *at, const char *end)
 static void on_data(struct sim_tls *tls, const struct sim_tls_record *record)
 {
     if (tls->state != FAR_OPEN || tls->update == FAR_ANSWERED) {
-        tls->events->on_wrong(tls->arg, "data at a time when there must be none");
+        wrong(tls, "data at a time when there must be none");
         return;
     }
     tls->events->on_bytes(tls->arg, record->payload, record->size);
@@ -501,7 +508,7 @@ static void on_data(struct sim_tls *tls, const struct sim_tls_record *record)
 static void on_record(struct sim_tls *tls, const struct sim_tls_record *record)
 {
     if (record->sequence != tls->received_count++) {
-        tls->events->on_wrong(tls->arg, "a record is missing, or was sent twice");
+        wrong(tls, "a record is missing, or was sent twice");
     } else if (record->kind == SIM_TLS_HANDSHAKE) {
         on_message(tls, record->payload, record->payload + record->size);
     } else if (record->kind == SIM_TLS_DATA) {
@@ -520,7 +527,7 @@ void sim_tls_feed(struct sim_tls *tls, const char *bytes, size_t size)
     while (tls->state != FAR_ENDED && !tls->is_cut &&
            (part = sim_tls_look(tls->in.at + used, tls->in.size - used, &record)) > 0) {
         if (part == SIZE_MAX) {
-            tls->events->on_wrong(tls->arg, "what came was no record");
+            wrong(tls, "what came was no record");
             break;
         }
         used += part;

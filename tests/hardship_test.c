@@ -121,6 +121,51 @@ TEST(whichever_allocation_fails_a_request_says_so_and_the_next_one_works)
     stop_server_process();
 }
 
+/* Over HTTP/2, where head and body come on their own. */
+static enum il_code stream_over_http2(void)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_client *client = NULL;
+    struct il_request *request = NULL;
+    struct il_response *response = NULL;
+    enum il_code code;
+    size_t size = 1;
+    char buffer[16];
+
+    options.http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
+    code = il_client_new(&options, &client, &err);
+    code = code == IL_OK ? il_request_new("GET", url, &request, &err) : code;
+    code = code == IL_OK ? il_send_streaming(client, request, &response, &err) : code;
+    if (code == IL_OK) {
+        CHECK_EQ(il_response_status(response), 200);
+        CHECK_EQ(il_response_http_version(response), 20);
+    }
+    while (code == IL_OK && size > 0) {
+        code = il_response_read(response, buffer, sizeof(buffer), &size, &err);
+    }
+    il_response_free(response);
+    il_request_free(request);
+    il_client_unref(client);
+    return code;
+}
+
+TEST(whichever_allocation_fails_a_response_that_is_handed_over_has_a_head)
+{
+    uint64_t failed = 0;
+    enum il_code code;
+
+    start_server_process();
+    do {
+        il_memory_fail_after(failed++);
+        code = stream_over_http2();
+        il_memory_fail_after(UINT64_MAX);
+        CHECK(code == IL_OK || code == IL_ENOMEM);
+        CHECK_EQ(stream_over_http2(), IL_OK);
+    } while (code != IL_OK);
+    CHECK(failed > 10); /* so many allocations were there to fail */
+    stop_server_process();
+}
+
 TEST(whichever_allocation_fails_a_runtime_says_so_and_leaves_nothing)
 {
     for (int kind = 0; kind < 2; kind++) {

@@ -33,6 +33,7 @@ struct session_stream {
         struct il_bytes source; /* request's, made piece by piece, not yet sent */
         bool is_source, is_source_ended;
         bool is_request_sent;
+        bool has_head;          /* in `response`; what h2 has of it may yet have come to nothing */
         struct il_bytes chunks; /* streamed: response's body, not yet read */
         bool is_over;
         enum h2_end end; /* once it is */
@@ -210,6 +211,7 @@ static bool on_head(struct h2_stream *h2)
     if (x->is_streaming) { /* from here on its owner may read */
         x->shared.unread_since_ns = sys_now_ns();
     }
+    x->shared.has_head = true;
     tell_locked(x);
     return true;
 }
@@ -339,7 +341,7 @@ static void fail(struct il_call *call, struct session_stream *x, const struct st
 static void look(struct session_stream *x, struct stream_look *ret_look)
 {
     session_lock(x->session);
-    ret_look->has_head = x->shared.h2.status >= 200;
+    ret_look->has_head = x->shared.has_head;
     ret_look->is_request_sent = x->shared.is_request_sent;
     ret_look->is_over = x->shared.is_over;
     ret_look->is_lost = x->shared.is_lost;
