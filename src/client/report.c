@@ -100,7 +100,7 @@ static void report_socket(struct il_watch_connection *view, int fd)
 
 /* What is the same for every kind of connection; since_ns is there already. */
 static void report_any(struct il_client *client, uint64_t id, const struct pool_origin *origin,
-                       int fd, uint64_t now_ns, struct client_conn_report *copy)
+                       uint64_t now_ns, struct client_conn_report *copy)
 {
     struct il_watch_connection *view = &copy->view;
 
@@ -110,7 +110,6 @@ static void report_any(struct il_client *client, uint64_t id, const struct pool_
     copy_text(view->host, sizeof(view->host), origin->identity.host);
     view->port = origin->identity.port;
     view->since_ms = ms_since(now_ns, copy->since_ns);
-    report_socket(view, fd);
 }
 
 static void report_conn(struct il_client *client, struct conn *conn, uint64_t now_ns,
@@ -132,7 +131,8 @@ static void report_conn(struct il_client *client, struct conn *conn, uint64_t no
     copy->gives_way = gives_way(client);
     state = copy->is_idle ? "idle" : copy->loop_id != 0 ? "driven" : "with a response";
     copy_text(copy->view.state, sizeof(copy->view.state), state);
-    report_any(client, conn->id, conn->origin, conn->stream.fd, now_ns, copy);
+    report_any(client, conn->id, conn->origin, now_ns, copy);
+    report_socket(&copy->view, conn->stream.fd);
 }
 
 /* Can no place become free but by what the owners of the streams do? */
@@ -165,8 +165,12 @@ static void report_session(struct il_client *client, struct session *session, ui
     report_owners(session, copy);
     (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u streams",
                    session->pooled.slot_count);
-    report_any(client, session->id, session->pooled.origin, atomic_load(&session->fd), now_ns,
-               copy);
+    report_any(client, session->id, session->pooled.origin, now_ns, copy);
+    /* Who ends a session closes its socket before the pool hears of it: the number could be
+     * another's by the time that it is asked. */
+    session_lock(session);
+    report_socket(&copy->view, atomic_load(&session->fd));
+    session_unlock_unchanged(session);
 }
 
 /* ---- a client ---- */
