@@ -185,6 +185,38 @@ static void keeper_main(void *arg)
 
 /* ---- making things ---- */
 
+static bool chaos_wants_tls(const struct chaos *chaos)
+{
+    bool wants = false;
+
+    for (unsigned i = 0; i < chaos->plan.client_count; i++) {
+        wants = wants || chaos->plan.clients[i].scheme != CHAOS_HTTP;
+    }
+    return wants && chaos->world->solution->is_plain;
+}
+
+static bool chaos_open_tls(struct chaos *chaos, struct il_error *err)
+{
+    struct il_tls_options options = IL_TLS_OPTIONS_INIT;
+
+    if (!chaos_wants_tls(chaos)) {
+        return true;
+    }
+    if (il_tls_new(NULL, &chaos->tls[0], err) != IL_OK) {
+        return false;
+    }
+    options.insecure_no_verification = true;
+    return il_tls_new(&options, &chaos->tls[1], err) == IL_OK;
+}
+
+static enum il_http_version chaos_http_version(const struct chaos *chaos, unsigned client)
+{
+    if (chaos->plan.clients[client].scheme != CHAOS_HTTP && chaos->plan.clients[client].is_auto) {
+        return IL_HTTP_AUTO;
+    }
+    return chaos->plan.clients[client].is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;
+}
+
 static bool chaos_open_clients(struct chaos *chaos, struct il_error *err)
 {
     const struct world *world = chaos->world;
@@ -201,8 +233,8 @@ static bool chaos_open_clients(struct chaos *chaos, struct il_error *err)
         options.http2_stream_window = CHAOS_STREAM_WINDOW;
         options.http2_connection_window = CHAOS_CONNECTION_WINDOW;
         options.no_keep_alive = chaos->plan.clients[i].no_keep_alive;
-        options.http_version =
-            chaos->plan.clients[i].is_http2 ? IL_HTTP_2_PRIOR_KNOWLEDGE : IL_HTTP_1_1;
+        options.http_version = chaos_http_version(chaos, i);
+        options.tls = chaos->plan.clients[i].has_tls_made ? NULL : chaos->tls[0];
         if (il_client_new(&options, &chaos->clients[i], err) != IL_OK) {
             return false;
         }
@@ -259,7 +291,8 @@ static bool chaos_open(struct chaos *chaos, struct il_error *err)
 
     chaos->mutex = stage_mutex_new();
     chaos->is_over = stage_event_new();
-    if (chaos->mutex == NULL || chaos->is_over == NULL || !chaos_open_clients(chaos, err) ||
+    if (chaos->mutex == NULL || chaos->is_over == NULL || !chaos_open_tls(chaos, err) ||
+        !chaos_open_clients(chaos, err) ||
         il_semaphore_new("permits", chaos->plan.permit_count, &chaos->semaphore, err) != IL_OK ||
         il_mutex_new("lock", &chaos->lock, err) != IL_OK ||
         il_channel_new("channel", capacity, chaos_message_free, &chaos->channel, err) != IL_OK ||
@@ -387,7 +420,7 @@ static void check_server(struct chaos *chaos)
 
     stage_server_counts(chaos->world->server, &counts);
     if (counts.complaints > 0) {
-        chaos_wrong(chaos, "the server ended %llu connections because of what was sent there",
+        chaos_wrong(chaos, "what was sent to the server, or how, was wrong %llu times",
                     (unsigned long long)counts.complaints);
     }
 }
@@ -444,6 +477,9 @@ static void chaos_close(struct chaos *chaos)
     chaos->semaphore = il_semaphore_unref(chaos->semaphore);
     for (unsigned i = 0; i < LAB_COUNT(chaos->clients); i++) {
         chaos->clients[i] = il_client_unref(chaos->clients[i]);
+    }
+    for (unsigned i = 0; i < LAB_COUNT(chaos->tls); i++) {
+        chaos->tls[i] = il_tls_unref(chaos->tls[i]);
     }
     stage_event_free(chaos->is_over);
     stage_mutex_free(chaos->mutex);

@@ -55,6 +55,9 @@ struct chaos_step {
     unsigned client;
     uint32_t ms;
     uint32_t limit_ms; /* of a request, all together; 0: none */
+    bool is_tls;       /* a request: over https, */
+    bool is_other_tls; /* with other settings than the client's, */
+    bool is_to_end;    /* asking for a body that ends with its connection */
 };
 
 enum chaos_role {
@@ -80,6 +83,12 @@ struct chaos_runtime_plan {
     uint32_t park_ms;  /* then parked for so long, again and again */
 };
 
+enum chaos_scheme {
+    CHAOS_HTTP,
+    CHAOS_HTTPS,
+    CHAOS_EITHER, /* drawn for each request */
+};
+
 struct chaos_plan {
     bool is_crowd; /* about the pool, and nothing else */
     unsigned runtime_count, script_count, client_count;
@@ -88,6 +97,9 @@ struct chaos_plan {
     struct {
         uint32_t connections_per_host_max, idle_per_host_max, idle_timeout_ms;
         bool no_keep_alive, is_http2, looks_around;
+        enum chaos_scheme scheme;
+        bool is_auto;      /* https: whichever protocol the server chooses */
+        bool has_tls_made; /* it makes TLS settings itself, when the first request wants them */
     } clients[2];
     uint32_t permit_count, channel_capacity;
     uint32_t calm_ms; /* when the faults stop, if they are to stop */
@@ -133,6 +145,7 @@ struct chaos_script {
 struct chaos_call {
     struct chaos_script *script;
     struct chaos_runtime *home;
+    const struct chaos_step *step;
     char token[16];
     bool may_be_cancelled, has_limit;
     _Atomic bool is_started;
@@ -146,6 +159,7 @@ struct chaos {
     struct stage_mutex *mutex;
     struct stage_event *is_over; /* all scripts are finished; the keepers may end */
     struct il_client *clients[2];
+    struct il_tls *tls[2]; /* NULL: no https; the second differs in what it checks */
     struct il_semaphore *semaphore;
     struct il_mutex *lock;
     struct il_channel *channel;

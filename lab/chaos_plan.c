@@ -124,6 +124,17 @@ static enum chaos_step_kind draw_kind_for(struct dice *dice, const unsigned *wei
     return kind;
 }
 
+static void draw_scheme(struct dice *dice, const struct chaos_plan *plan, struct chaos_step *step)
+{
+    enum chaos_scheme scheme = plan->clients[step->client].scheme;
+
+    step->is_tls = scheme == CHAOS_HTTPS || (scheme == CHAOS_EITHER && one_in(dice, 2));
+    if (step->is_tls) {
+        step->is_other_tls = one_in(dice, 5);
+        step->is_to_end = one_in(dice, 6);
+    }
+}
+
 static void draw_step(struct dice *dice, const struct chaos_plan *plan,
                       struct chaos_script_plan *script, unsigned index, bool is_lively,
                       enum chaos_step_kind kind, struct chaos_step *step)
@@ -131,6 +142,7 @@ static void draw_step(struct dice *dice, const struct chaos_plan *plan,
     *step = (struct chaos_step){ .kind = kind,
                                  .client = below(dice, plan->client_count),
                                  .ms = below(dice, one_in(dice, 4) ? 200 : 10) };
+    draw_scheme(dice, plan, step);
     /* In a lively run nothing but the library itself brings most requests to their end. */
     step->limit_ms = is_lively && !one_in(dice, plan->is_crowd ? 2 : 6) ? 0
                      : plan->is_crowd                                   ? 1 + below(dice, 60)
@@ -208,6 +220,16 @@ static void draw_runtime(struct dice *dice, struct chaos_runtime_plan *runtime)
     };
 }
 
+/* Half of the clients speak TLS; of these, half leave the protocol to the server. */
+static void draw_tls(struct dice *dice, struct chaos_plan *plan, unsigned client)
+{
+    unsigned side = below(dice, 6);
+
+    plan->clients[client].scheme = side < 3 ? CHAOS_HTTP : side < 5 ? CHAOS_HTTPS : CHAOS_EITHER;
+    plan->clients[client].is_auto = one_in(dice, 2);
+    plan->clients[client].has_tls_made = one_in(dice, 4);
+}
+
 /* Many want the one place that there is, and give up at any moment. */
 static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
                        unsigned weights[LAB_COUNT(kinds)])
@@ -259,6 +281,7 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         if (plan->clients[i].is_http2 && one_in(&dice, 2)) { /* many streams on few sessions */
             plan->clients[i].connections_per_host_max = 1;
         }
+        draw_tls(&dice, plan, i);
     }
     draw_weights(&dice, solution, weights);
     if (one_in(&dice, 5)) {

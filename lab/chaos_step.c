@@ -114,14 +114,22 @@ static enum il_code request_make(struct chaos *chaos, const char *method, const 
                                  const struct chaos_step *step, struct il_request **ret_request,
                                  struct il_error *err)
 {
+    bool is_own = chaos->clients[step->client] != NULL; /* else the solution's way */
+    const char *scheme = is_own ? (step->is_tls ? "https" : "http") : world_scheme(chaos->world);
     char url[WORLD_TARGET_SIZE];
     enum il_code code;
 
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s",
-                   stage_server_port(chaos->world->server), path);
+    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s%s", scheme,
+                   stage_server_port(chaos->world->server), path,
+                   !is_own || !step->is_to_end ? ""
+                   : strchr(path, '?') != NULL ? "&until=close"
+                                               : "?until=close");
     code = il_request_new(method, url, ret_request, err);
     if (code == IL_OK) {
         request_set_limits(*ret_request, step);
+    }
+    if (code == IL_OK && is_own && step->is_other_tls) {
+        code = il_request_set_tls(*ret_request, chaos->tls[1]);
     }
     return code;
 }
@@ -142,11 +150,34 @@ static enum il_code request_send(struct chaos *chaos, struct actor *actor,
                         : il_send(client, request, ret_response, err);
 }
 
-static void check_token(struct chaos *chaos, const struct il_response *response, const char *token)
+/* Did it come over a connection such as was asked for? */
+static void check_connection(struct chaos *chaos, const struct chaos_step *step,
+                             const struct il_response *response)
+{
+    bool is_own = chaos->clients[step->client] != NULL;
+    bool wants_tls = is_own ? step->is_tls : chaos->world->tls != NULL;
+    struct il_tls_info info = { .is_verified = false };
+    bool has_tls = il_response_tls(response, &info);
+    bool is_h2 = il_response_http_version(response) == 20;
+
+    if (has_tls != wants_tls) {
+        chaos_wrong(chaos, "asked with%s TLS and served with%s", wants_tls ? "" : "out",
+                    has_tls ? "" : "out");
+    } else if (has_tls && info.is_verified != !(is_own && step->is_other_tls)) {
+        chaos_wrong(chaos, "served over a connection with other TLS settings");
+    } else if (has_tls && is_h2 != (strcmp(info.protocol, "h2") == 0)) {
+        chaos_wrong(chaos, "agreed on '%s' and spoke HTTP/%d", info.protocol,
+                    il_response_http_version(response));
+    }
+}
+
+static void check_token(struct chaos *chaos, const struct chaos_step *step,
+                        const struct il_response *response, const char *token)
 {
     size_t size;
     const char *body = il_response_body(response, &size);
 
+    check_connection(chaos, step, response);
     if (il_response_status(response) != 200 || size != strlen(token) ||
         memcmp(body, token, size) != 0) {
         chaos_wrong(chaos, "asked for \"%s\" and got %d with \"%.40s\" (%zu bytes)", token,
@@ -196,7 +227,7 @@ static bool do_request(struct chaos_script *script, const struct chaos_step *ste
         code = request_send(script->chaos, actor, step, request, false, &response, &err);
     }
     if (code == IL_OK) {
-        check_token(script->chaos, response, token);
+        check_token(script->chaos, step, response, token);
     }
     il_response_free(response);
     il_request_free(request);
@@ -254,6 +285,9 @@ static enum il_code stream_open(struct chaos_script *script, const struct chaos_
         code = request_send(script->chaos, actor, step, request, true, ret_response, err);
     }
     il_request_free(request);
+    if (code == IL_OK) {
+        check_connection(script->chaos, step, *ret_response);
+    }
     return code;
 }
 
@@ -354,7 +388,7 @@ static void call_on_done(void *arg, enum il_code code, struct il_response *respo
         return;
     }
     if (code == IL_OK) {
-        check_token(chaos, response, call->token);
+        check_token(chaos, call->step, response, call->token);
     }
     il_response_free(response);
     judge(chaos, &excuse, code, err);
@@ -415,6 +449,7 @@ static bool do_call(struct chaos_script *script, const struct chaos_step *step)
     call = &chaos->calls[atomic_fetch_add(&chaos->call_count, 1)];
     call->script = script;
     call->home = home;
+    call->step = step;
     call->may_be_cancelled = step->kind == CHAOS_CALL_END;
     call->has_limit = step->limit_ms > 0;
     code = il_oneshot_new(&call->sender, &receiver, &err);
@@ -473,7 +508,7 @@ static void inner_main(void *arg)
                             &err);
     }
     if (code == IL_OK) {
-        check_token(chaos, response, token);
+        check_token(chaos, inner->step, response, token);
     }
     il_response_free(response);
     il_request_free(request);

@@ -9,7 +9,8 @@
 #include "lab/explore.h"
 #include "lab/explore_child.h"
 
-#define PLAY_LIMIT_MS      5000 /* of a judged request */
+#define PLAY_LIMIT_MS      5000  /* of a judged request */
+#define PLAY_TLS_LIMIT_MS  12000 /* likewise; there are more round trips, each perhaps late */
 #define PLAY_STEPS_MAX     4000000
 #define PLAY_TIME_LIMIT_NS (7200 * 1000 * SIM_NS_PER_MS)
 
@@ -184,12 +185,20 @@ struct play {
     struct explore_outcome *outcome;
 };
 
+/* Every third run of a cause is over https; the general workload draws for itself. */
+static bool play_has_tls(const struct explore_run *run)
+{
+    return run->cause != &cause_general && run->seed / 12 % 3 == 0;
+}
+
 static void play_main(void *arg)
 {
     struct play *play = arg;
     const struct explore_run *run = play->run;
-    struct world_options options = { .limit_ms = PLAY_LIMIT_MS,
+    struct world_options options = { .limit_ms =
+                                         play_has_tls(run) ? PLAY_TLS_LIMIT_MS : PLAY_LIMIT_MS,
                                      .seed = run->seed,
+                                     .has_tls = play_has_tls(run),
                                      .is_lively = run->mode == EXPLORE_LIVENESS };
 
     memcpy(options.without, run->without, sizeof(options.without));

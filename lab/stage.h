@@ -82,14 +82,15 @@ void stage_resources(struct stage_resources *ret_resources);
 struct stage_server;
 
 /* Start one that answers at most `answering_max` requests at a time; 0: no limit. With `has_tls` it
- * speaks TLS; not within a simulated world (IL_EINVAL). */
+ * speaks TLS; the simulated one speaks TLS with whoever begins with it. */
 IL_MUST_USE enum il_code stage_server_start(uint64_t answering_max, bool has_tls,
                                             struct stage_server **ret_server, struct il_error *err);
 void stage_server_stop(struct stage_server *server); /* NULL is nothing */
 
 uint16_t stage_server_port(const struct stage_server *server);
 
-/* The CA to be trusted, in PEM; NULL without TLS. Lives as long as the server. */
+/* The CA to be trusted, in PEM; NULL without TLS, and for the simulated one. Lives as long as the
+ * server. */
 const char *stage_server_ca(const struct stage_server *server);
 
 /* Wait until `count` requests stand at the gate; until exactly so many connections are idle, are
@@ -122,7 +123,7 @@ struct stage_server_counts {
     uint64_t accepted;   /* connections, ever */
     uint64_t requests;   /* ever */
     uint64_t answering;  /* at the moment */
-    uint64_t complaints; /* connections ended because what came was not HTTP/2; simulated only */
+    uint64_t complaints; /* of what no client may send; simulated only */
 };
 
 void stage_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts);

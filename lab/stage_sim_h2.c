@@ -60,7 +60,6 @@ struct h2_stream {
 struct h2_conn {
     struct stage_server *server;
     struct conn *conn;
-    struct sim_link *link;
     nghttp2_session *session;
     struct h2_stream *streams;
     struct sim_alarm idle_alarm;  /* no stream is open: say goodbye */
@@ -406,17 +405,12 @@ static int on_frame_received(nghttp2_session *session, const nghttp2_frame *fram
     return 0;
 }
 
-/* What the client sent is not HTTP/2. */
-static void h2_complain(struct h2_conn *h2, const char *what)
-{
-    sim_note("server: %s", what);
-    h2->server->counts.complaints++;
-}
-
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
-        h2_complain(arg, nghttp2_http2_strerror(frame->goaway.error_code));
+        struct h2_conn *h2 = arg;
+
+        server_complain(h2->server, nghttp2_http2_strerror(frame->goaway.error_code));
     }
     return 0;
 }
@@ -502,11 +496,11 @@ static void h2_flush(struct h2_conn *h2)
     }
     out_append_odd(h2);
     if (h2->out_size > 0) {
-        sim_link_send(h2->link, h2->out, h2->out_size);
+        sim_conn_send(h2->conn, h2->out, h2->out_size);
         h2->out_size = 0;
     }
     if (nghttp2_session_want_read(h2->session) == 0 && (!h2->is_done || h2->closes_when_done)) {
-        sim_link_fin(h2->link); /* and not more: what the client has yet to read would be lost */
+        sim_conn_fin(h2->conn); /* and not more: what the client has yet to read would be lost */
     }
 }
 
@@ -515,7 +509,7 @@ void h2_conn_feed(struct h2_conn *h2, const char *bytes, size_t size)
     ssize_t result = nghttp2_session_mem_recv(h2->session, (const uint8_t *)bytes, size);
 
     if (result < 0) {
-        h2_complain(h2, nghttp2_strerror((int)result));
+        server_complain(h2->server, nghttp2_strerror((int)result));
         sim_conn_close(h2->conn);
         return;
     }
@@ -551,7 +545,7 @@ static void h2_greet(struct h2_conn *h2)
     (void)nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, count);
 }
 
-struct h2_conn *h2_conn_new(struct stage_server *server, struct conn *conn, struct sim_link *link)
+struct h2_conn *h2_conn_new(struct stage_server *server, struct conn *conn)
 {
     struct h2_conn *h2 = calloc(1, sizeof(*h2));
     nghttp2_session_callbacks *callbacks;
@@ -570,7 +564,6 @@ struct h2_conn *h2_conn_new(struct stage_server *server, struct conn *conn, stru
     nghttp2_session_callbacks_del(callbacks);
     h2->server = server;
     h2->conn = conn;
-    h2->link = link;
     h2->idle_alarm.ring = h2_on_idle_alarm;
     h2->limit_alarm.ring = h2_on_limit_alarm;
     h2->leave_alarm.ring = h2_on_leave_alarm;

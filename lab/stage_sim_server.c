@@ -9,7 +9,9 @@
  * Content-Length or chunked, and reads it to its end; every fourth answer of its own is chunked.
  * Unless the run has faults of the kind, it answers at once and correctly. With them it answers
  * late, twice, never, or closes an idle connection. Here is HTTP/1.1; a connection that begins with
- * HTTP/2's preface is stage_sim_h2.c's.
+ * HTTP/2's preface is stage_sim_h2.c's. One that begins with a TLS handshake has TLS in between
+ * (sim/tls.h), and its protocol is agreed upon there; with until=close an answer then ends with its
+ * connection.
  *
  * Threads: the world's, for what arrives; simulated ones, for control. Either runs alone.
  * Ends: sim_server_stop() closes all connections; what they are still about frees the last of it.
@@ -23,43 +25,6 @@
 
 #define HEAD_BYTES_MAX 65536
 #define BYTES_PIECE    16384
-#define QUIET_NS_MAX   (5000 * SIM_NS_PER_MS) /* what is lost never arrives */
-
-/*  IDLE --> RECEIVING --> QUEUED --> HELD --> ANSWERING --> PAUSED --> ANSWERING --> IDLE
- * Steps in the middle may be left out; from each of them to GONE. With HTTP/2: IDLE --> SHARED. */
-enum conn_state {
-    CONN_IDLE,
-    CONN_RECEIVING,
-    CONN_QUEUED,    /* for answering_max */
-    CONN_HELD,      /* at a gate */
-    CONN_ANSWERING, /* later, or never */
-    CONN_PAUSED,    /* in the middle of a body, at a gate */
-    CONN_SHARED,    /* HTTP/2: its streams have states of their own */
-    CONN_GONE,      /* closed by us, or its client */
-};
-
-struct conn {
-    struct conn *next; /* server->conns */
-    struct stage_server *server;
-    struct sim_link *link;
-    enum conn_state state;
-    struct sim_alarm alarm; /* to answer; while idle, to close */
-    struct h2_conn *h2;     /* NULL: HTTP/1.1, or not known yet */
-
-    char *bytes; /* received and not yet worked off */
-    size_t size;
-
-    /* The request. */
-    char target[TARGET_SIZE];
-    bool is_head;
-    struct gate *gate;
-    uint64_t body_left;
-    bool is_chunked;
-    uint64_t sequence; /* of all requests, for the queue */
-    uint64_t bytes_sent, bytes_end, seed;
-    bool has_paused;
-    bool is_never; /* is not going to answer */
-};
 
 static void conn_work(struct conn *conn);
 
@@ -158,6 +123,9 @@ static void conn_end(struct conn *conn)
         if (conn->h2 != NULL) {
             h2_conn_stop(conn->h2);
         }
+        if (conn->tls != NULL) {
+            sim_tls_stop(conn->tls);
+        }
         if (was_busy) {
             queue_next(conn->server);
         }
@@ -167,6 +135,9 @@ static void conn_end(struct conn *conn)
 
 void sim_conn_close(struct conn *conn)
 {
+    if (conn->tls != NULL) {
+        sim_tls_close(conn->tls);
+    }
     sim_link_close(conn->link);
     conn_end(conn);
 }
@@ -177,7 +148,16 @@ void sim_conn_reset(struct conn *conn)
     conn_end(conn);
 }
 
-static void server_free_if_done(struct stage_server *server)
+void sim_conn_fin(struct conn *conn)
+{
+    if (conn->tls != NULL) {
+        sim_tls_fin(conn->tls);
+    } else {
+        sim_link_fin(conn->link);
+    }
+}
+
+void server_free_if_done(struct stage_server *server)
 {
     if (server->is_stopped && server->conns == NULL) {
         free(server);
@@ -197,6 +177,7 @@ static void on_closed(struct sim_link *link)
         }
     }
     h2_conn_free(conn->h2);
+    sim_tls_free(conn->tls);
     free(conn->bytes);
     free(conn);
     server_free_if_done(server);
@@ -205,6 +186,26 @@ static void on_closed(struct sim_link *link)
 static void on_end(struct sim_link *link)
 {
     sim_conn_close(sim_link_context(link));
+}
+
+/* ---- sending ---- */
+
+void sim_conn_send(struct conn *conn, const char *bytes, size_t size)
+{
+    if (conn->tls != NULL) {
+        sim_tls_send(conn->tls, bytes, size);
+    } else {
+        sim_link_send(conn->link, bytes, size);
+    }
+}
+
+void sim_conn_send_whole(struct conn *conn, const char *bytes, size_t size)
+{
+    if (conn->tls != NULL) {
+        sim_tls_send_whole(conn->tls, bytes, size);
+    } else {
+        sim_link_send_whole(conn->link, bytes, size);
+    }
 }
 
 /* ---- answering ---- */
@@ -229,10 +230,28 @@ static void conn_become_idle(struct conn *conn)
     sim_changed();
 }
 
+/* The body ends with the connection, which only TLS can tell from a body that was cut off. */
+static bool answers_until_close(const struct conn *conn)
+{
+    size_t length;
+
+    return conn->tls != NULL && !conn->is_head &&
+           target_value(conn->target, "until", &length) != NULL;
+}
+
 /* Every fourth answer comes in chunks. */
 static bool answers_in_chunks(const struct conn *conn)
 {
-    return target_is_odd(conn->server, conn->target);
+    return target_is_odd(conn->server, conn->target) && !answers_until_close(conn);
+}
+
+static void conn_leave(struct conn *conn)
+{
+    conn->state = CONN_LEAVING;
+    conn->server->counts.answering--;
+    sim_conn_fin(conn);
+    queue_next(conn->server);
+    sim_changed();
 }
 
 static size_t frame_small(const struct conn *conn, const char *body, size_t length, char *text,
@@ -240,6 +259,10 @@ static size_t frame_small(const struct conn *conn, const char *body, size_t leng
 {
     int shown = conn->is_head ? 0 : (int)length;
 
+    if (answers_until_close(conn)) {
+        return (size_t)snprintf(text, size, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%.*s",
+                                shown, body);
+    }
     if (!answers_in_chunks(conn) || length < 2) { /* too short for two chunks */
         return (size_t)snprintf(text, size,
                                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
@@ -262,13 +285,13 @@ static void conn_send_small(struct conn *conn)
     size_t length = target_body(conn->target, body), used;
 
     used = frame_small(conn, body, length, text, sizeof(text) / 2);
-    if (sim_fault(SIM_FAULT_TWICE)) {
+    if (!answers_until_close(conn) && sim_fault(SIM_FAULT_TWICE)) {
         /* Both arrive at once. A second one that came later, when the next request is on its way,
          * could be told from the answer by nobody. */
         memcpy(text + used, text, used);
-        sim_link_send_whole(conn->link, text, 2 * used);
+        sim_conn_send_whole(conn, text, 2 * used);
     } else {
-        sim_link_send(conn->link, text, used);
+        sim_conn_send(conn, text, used);
     }
 }
 
@@ -276,13 +299,15 @@ static void conn_send_head_of_bytes(struct conn *conn)
 {
     char text[128];
 
-    if (answers_in_chunks(conn)) {
+    if (answers_until_close(conn)) {
+        (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+    } else if (answers_in_chunks(conn)) {
         (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     } else {
         (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n",
                        (unsigned long long)conn->bytes_end);
     }
-    sim_link_send(conn->link, text, strlen(text));
+    sim_conn_send(conn, text, strlen(text));
 }
 
 static void conn_send_piece(struct conn *conn, size_t size)
@@ -295,7 +320,7 @@ static void conn_send_piece(struct conn *conn, size_t size)
         memcpy(piece + head + size, "\r\n", 2);
     }
     lab_pattern_fill(piece + head, size, conn->seed, conn->bytes_sent);
-    sim_link_send(conn->link, piece, head > 0 ? head + size + 2 : size);
+    sim_conn_send(conn, piece, head > 0 ? head + size + 2 : size);
     conn->bytes_sent += size;
 }
 
@@ -312,7 +337,7 @@ static void conn_send_bytes(struct conn *conn)
         conn_send_piece(conn, left < BYTES_PIECE ? left : BYTES_PIECE);
     }
     if (!pauses && answers_in_chunks(conn)) {
-        sim_link_send(conn->link, "0\r\n\r\n", 5);
+        sim_conn_send(conn, "0\r\n\r\n", 5);
     }
     if (pauses) {
         conn->state = CONN_PAUSED;
@@ -322,7 +347,7 @@ static void conn_send_bytes(struct conn *conn)
     }
 }
 
-static void conn_answer(struct conn *conn)
+void conn_answer(struct conn *conn)
 {
     conn->state = CONN_ANSWERING;
     if (strncmp(conn->target, "/bytes/", 7) == 0) {
@@ -337,7 +362,9 @@ static void conn_answer(struct conn *conn)
     } else {
         conn_send_small(conn);
     }
-    if (conn->state == CONN_ANSWERING) {
+    if (conn->state == CONN_ANSWERING && answers_until_close(conn)) {
+        conn_leave(conn);
+    } else if (conn->state == CONN_ANSWERING) {
         conn_become_idle(conn);
         conn_work(conn);
     }
@@ -357,7 +384,7 @@ static void conn_on_alarm(struct sim_alarm *alarm)
 }
 
 /* The gate is open, if there was one: answer now, later, or never. */
-static void conn_pass(struct conn *conn)
+void conn_pass(struct conn *conn)
 {
     conn->state = CONN_ANSWERING;
     conn->gate = NULL;
@@ -405,7 +432,7 @@ static void queue_next(struct stage_server *server)
     }
 }
 
-static struct seen *seen_find(struct stage_server *server, const char *path, size_t length)
+struct seen *server_seen_find(struct stage_server *server, const char *path, size_t length)
 {
     for (unsigned i = 0; i < server->seen_count; i++) {
         if (strlen(server->seen[i].path) == length &&
@@ -419,7 +446,7 @@ static struct seen *seen_find(struct stage_server *server, const char *path, siz
 struct seen *server_seen(struct stage_server *server, const char *target)
 {
     size_t length = strcspn(target, "?");
-    struct seen *seen = seen_find(server, target, length);
+    struct seen *seen = server_seen_find(server, target, length);
 
     if (seen == NULL && server->seen_count < SEEN_MAX && length < SEEN_SIZE) {
         seen = &server->seen[server->seen_count++];
@@ -436,6 +463,12 @@ uint64_t server_note_request(struct stage_server *server, const char *target)
         seen->count++;
     }
     return ++server->counts.requests;
+}
+
+void server_complain(struct stage_server *server, const char *what)
+{
+    sim_note("server: %s", what);
+    server->counts.complaints++;
 }
 
 static void conn_on_request(struct conn *conn)
@@ -546,10 +579,77 @@ static void conn_work(struct conn *conn)
 static void conn_turn_to_h2(struct conn *conn)
 {
     conn->state = CONN_SHARED;
-    conn->h2 = h2_conn_new(conn->server, conn, conn->link);
+    conn->h2 = h2_conn_new(conn->server, conn);
     h2_conn_feed(conn->h2, conn->bytes, conn->size);
     conn->size = 0;
 }
+
+static void conn_keep(struct conn *conn, const char *bytes, size_t size)
+{
+    conn->bytes = realloc(conn->bytes, conn->size + size + 1);
+    if (conn->bytes == NULL) {
+        abort();
+    }
+    memcpy(conn->bytes + conn->size, bytes, size);
+    conn->size += size;
+    conn->bytes[conn->size] = '\0';
+}
+
+static void conn_on_bytes(void *arg, const char *bytes, size_t size)
+{
+    struct conn *conn = arg;
+    bool is_preface;
+
+    if (conn->state == CONN_GONE || conn->state == CONN_LEAVING) {
+        return;
+    }
+    if (conn->h2 != NULL) {
+        h2_conn_feed(conn->h2, bytes, size);
+        return;
+    }
+    conn_keep(conn, bytes, size);
+    is_preface = conn->size >= 3 && memcmp(conn->bytes, "PRI", 3) == 0 && conn->state == CONN_IDLE;
+    if (is_preface && conn->tls != NULL) { /* with h2 it would not have come here */
+        server_complain(conn->server, "HTTP/2, which was not agreed upon");
+        sim_conn_close(conn);
+    } else if (is_preface) {
+        conn_turn_to_h2(conn);
+    } else {
+        conn_work(conn);
+    }
+}
+
+/* ---- TLS ---- */
+
+static void conn_on_ready(void *arg)
+{
+    struct conn *conn = arg;
+
+    conn->is_open = true;
+    if (conn->state == CONN_IDLE && strcmp(sim_tls_protocol(conn->tls), "h2") == 0) {
+        conn_turn_to_h2(conn);
+    }
+    sim_changed();
+}
+
+static void conn_on_end(void *arg)
+{
+    sim_conn_close(arg);
+}
+
+static void conn_on_wrong(void *arg, const char *what)
+{
+    struct conn *conn = arg;
+
+    server_complain(conn->server, what);
+}
+
+static const struct sim_tls_events tls_events = { .on_ready = conn_on_ready,
+                                                  .on_bytes = conn_on_bytes,
+                                                  .on_end = conn_on_end,
+                                                  .on_wrong = conn_on_wrong };
+
+/* ---- what the network brings ---- */
 
 static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
 {
@@ -558,21 +658,17 @@ static void on_bytes(struct sim_link *link, const char *bytes, size_t size)
     if (conn->state == CONN_GONE) {
         return;
     }
-    if (conn->h2 != NULL) {
-        h2_conn_feed(conn->h2, bytes, size);
-        return;
+    if (!conn->is_known) {
+        conn->is_known = true;
+        if (sim_tls_begins(bytes, size)) {
+            conn->is_open = false;
+            conn->tls = sim_tls_new(&conn->server->tls, link, &tls_events, conn);
+        }
     }
-    conn->bytes = realloc(conn->bytes, conn->size + size + 1);
-    if (conn->bytes == NULL) {
-        abort();
-    }
-    memcpy(conn->bytes + conn->size, bytes, size);
-    conn->size += size;
-    conn->bytes[conn->size] = '\0';
-    if (conn->size >= 3 && memcmp(conn->bytes, "PRI", 3) == 0 && conn->state == CONN_IDLE) {
-        conn_turn_to_h2(conn);
+    if (conn->tls != NULL) {
+        sim_tls_feed(conn->tls, bytes, size);
     } else {
-        conn_work(conn);
+        conn_on_bytes(conn, bytes, size);
     }
 }
 
@@ -586,6 +682,7 @@ static void on_open(struct sim_service *service, struct sim_link *link)
     }
     conn->server = server;
     conn->link = link;
+    conn->is_open = true;
     conn->alarm.ring = conn_on_alarm;
     conn->next = server->conns;
     server->conns = conn;
@@ -594,18 +691,14 @@ static void on_open(struct sim_service *service, struct sim_link *link)
     sim_link_set_context(link, conn);
 }
 
-/* ---- control ---- */
+/* ---- its life ---- */
 
 enum il_code sim_server_start(uint64_t answering_max, bool has_tls,
                               struct stage_server **ret_server, struct il_error *err)
 {
     struct stage_server *server;
 
-    if (has_tls) { /* OpenSSL's chance and time are not the world's */
-        *err = (struct il_error){ .code = IL_EINVAL,
-                                  .message = "the simulated server does not speak TLS" };
-        return IL_EINVAL;
-    }
+    (void)has_tls; /* it sees what comes */
     server = calloc(1, sizeof(*server));
     sim_step();
     if (server == NULL) {
@@ -623,7 +716,7 @@ enum il_code sim_server_start(uint64_t answering_max, bool has_tls,
 
 const char *sim_server_ca(const struct stage_server *server)
 {
-    return NULL;
+    return NULL; /* its certificates are good or bad without being anybody's */
 }
 
 void sim_server_stop(struct stage_server *server)
@@ -643,181 +736,4 @@ void sim_server_stop(struct stage_server *server)
 uint16_t sim_server_port(const struct stage_server *server)
 {
     return server->port;
-}
-
-struct wait {
-    const struct stage_server *server;
-    const struct gate *gate;
-    uint64_t count;
-};
-
-static bool is_held(void *arg)
-{
-    const struct wait *wait = arg;
-    uint64_t count = 0;
-
-    for (const struct conn *conn = wait->server->conns; conn != NULL; conn = conn->next) {
-        count += conn->state == CONN_SHARED
-                     ? h2_conn_held(conn->h2, wait->gate)
-                     : (conn->state == CONN_HELD || conn->state == CONN_PAUSED) &&
-                           conn->gate == wait->gate;
-    }
-    return count >= wait->count;
-}
-
-static bool conn_is_idle(const struct conn *conn)
-{
-    return (conn->state == CONN_IDLE && conn->size == 0) ||
-           (conn->state == CONN_SHARED && h2_conn_is_idle(conn->h2));
-}
-
-static uint64_t idle_count(const struct stage_server *server)
-{
-    uint64_t count = 0;
-
-    for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        count += conn_is_idle(conn);
-    }
-    return count;
-}
-
-static bool is_idle(void *arg)
-{
-    const struct wait *wait = arg;
-
-    return idle_count(wait->server) == wait->count;
-}
-
-static bool is_open(void *arg)
-{
-    const struct wait *wait = arg;
-
-    return wait->server->counts.open == wait->count;
-}
-
-bool sim_server_wait_held(struct stage_server *server, const char *gate, uint64_t count,
-                          uint64_t timeout_ms)
-{
-    struct wait wait = { server, server_gate(server, gate, strlen(gate)), count };
-
-    return sim_wait_until(is_held, &wait, timeout_ms * SIM_NS_PER_MS, "requests at a gate");
-}
-
-bool sim_server_wait_idle(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
-{
-    struct wait wait = { .server = server, .count = count };
-
-    return sim_wait_until(is_idle, &wait, timeout_ms * SIM_NS_PER_MS, "idle connections");
-}
-
-bool sim_server_wait_open(struct stage_server *server, uint64_t count, uint64_t timeout_ms)
-{
-    struct wait wait = { .server = server, .count = count };
-
-    return sim_wait_until(is_open, &wait, timeout_ms * SIM_NS_PER_MS, "open connections");
-}
-
-void sim_server_release(struct stage_server *server, const char *name)
-{
-    struct gate *gate;
-
-    sim_step();
-    gate = server_gate(server, name, strlen(name));
-    if (gate == NULL) {
-        return;
-    }
-    gate->is_open = true;
-    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->gate == gate && conn->state == CONN_HELD) {
-            conn_pass(conn);
-        } else if (conn->gate == gate && conn->state == CONN_PAUSED) {
-            conn_answer(conn);
-        } else if (conn->state == CONN_SHARED) {
-            h2_conn_release(conn->h2, gate);
-        }
-    }
-    sim_changed();
-}
-
-static bool is_quiet(void *arg)
-{
-    const struct stage_server *server = arg;
-
-    for (const struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->state == CONN_GONE && !sim_link_is_quiet(conn->link)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-uint64_t sim_server_close_idle(struct stage_server *server)
-{
-    uint64_t count = 0;
-
-    sim_step();
-    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn_is_idle(conn)) {
-            sim_conn_close(conn);
-            count++;
-        }
-    }
-    /* what we did is visible to the client when this returns */
-    (void)sim_wait_until(is_quiet, server, QUIET_NS_MAX, "the network to be quiet");
-    return count;
-}
-
-uint64_t sim_server_scold_idle(struct stage_server *server)
-{
-    static const char scolding[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
-                                   "Connection: close\r\n\r\n";
-
-    sim_step();
-    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->state == CONN_IDLE && conn->size == 0) {
-            sim_link_send(conn->link, scolding, sizeof(scolding) - 1);
-        }
-    }
-    return sim_server_close_idle(server);
-}
-
-uint64_t sim_server_close_held(struct stage_server *server)
-{
-    uint64_t count = 0;
-
-    sim_step();
-    for (struct conn *conn = server->conns; conn != NULL; conn = conn->next) {
-        if (conn->state == CONN_HELD) {
-            sim_conn_close(conn);
-            count++;
-        }
-    }
-    return count;
-}
-
-enum il_code sim_server_stall(struct stage_server *server, struct il_error *err)
-{
-    (void)err; /* nothing can fail */
-    sim_step();
-    sim_listen_pause(server->port, true);
-    return IL_OK;
-}
-
-void sim_server_unstall(struct stage_server *server)
-{
-    sim_step();
-    sim_listen_pause(server->port, false);
-}
-
-void sim_server_counts(struct stage_server *server, struct stage_server_counts *ret_counts)
-{
-    sim_step();
-    *ret_counts = server->counts;
-}
-
-unsigned sim_server_seen(struct stage_server *server, const char *path)
-{
-    const struct seen *seen = seen_find(server, path, strlen(path));
-
-    return seen != NULL ? seen->count : 0;
 }

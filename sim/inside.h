@@ -231,6 +231,12 @@ void link_client_close(struct sim_link *link, bool is_reset);
 void links_calm(uint32_t faults);
 void links_end(void);
 
+/* ---- TLS (tls_plain.c) ---- */
+
+/* What the first TLS settings of a process make for all that follow is made before the first run,
+ * which otherwise would be another than the same one later. */
+void tls_prepare(void);
+
 /* ---- locks (lock.c) ---- */
 
 void lock_init(struct sys_mutex *mutex);

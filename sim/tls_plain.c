@@ -599,6 +599,22 @@ static const struct stream_filter plain_filter = {
     .close = filter_close,
 };
 
+/* ---- once for the process ---- */
+
+void tls_prepare(void)
+{
+    static bool is_prepared;
+    struct il_tls *tls;
+    struct il_error ignored; /* then it is the first run that finds out */
+
+    if (!is_prepared) {
+        is_prepared = true;
+        if (il_tls_new(NULL, &tls, &ignored) == IL_OK) {
+            (void)il_tls_unref(tls);
+        }
+    }
+}
+
 /* ---- in place of tls_stream.c's ---- */
 
 enum il_code __real_tls_attach(struct il_tls *settings, const struct tls_peer *peer,

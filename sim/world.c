@@ -299,6 +299,7 @@ void sim_run(const struct sim_options *options, void (*run)(void *arg), void *ar
 
     il_assert(sim.report == NULL);
     memory_keep();
+    tls_prepare();
     world_begin(options, ret_report);
     il_assert(thread_new("main", run, arg, &first) == 0);
     first->is_detached = true;
