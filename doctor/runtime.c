@@ -190,6 +190,19 @@ static const struct pattern *loop_below(const struct seen_thread *thread, uint32
     return NULL;
 }
 
+/* asyncio's tasks run on uvloop as well; the loop that is to be driven lies further out. */
+static bool is_on_uvloop(const struct seen_thread *thread)
+{
+    for (uint32_t i = 0; i < thread->frame_count; i++) {
+        const struct pattern *pattern = match_frame(&thread->frames[i]);
+
+        if (pattern != NULL && pattern->runtime == RUNTIME_UVLOOP) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_role(struct seen_thread *thread, const struct pattern *pattern, uint32_t at)
 {
     const struct pattern *loop = loop_below(thread, at + 1);
@@ -199,6 +212,9 @@ static void take_role(struct seen_thread *thread, const struct pattern *pattern,
         thread->runtime = pattern->runtime;
     } else if (loop != NULL) {
         thread->runtime = loop->runtime;
+    }
+    if (thread->runtime == RUNTIME_ASYNCIO && is_on_uvloop(thread)) {
+        thread->runtime = RUNTIME_UVLOOP;
     }
     switch (pattern->role) {
     case ROLE_WAITING_REPLY: /* block_on inside a task blocks the loop that runs the task */
@@ -322,7 +338,7 @@ static bool is_plumbing(const struct thread_frame *frame)
         "node::",       "Builtins_", "runtime.", "pthread_", "nanosleep", "clock_nanosleep",
         "usleep",       "sleep",     "poll",     "ppoll",    "select",    "read",
         "recv",         "recvfrom",  "write",    "send",     "sem_wait",  "parking_lot",
-        "lock_api",
+        "lock_api",     "_start",
     };
 
     if (frame->symbol[0] == '\0') {

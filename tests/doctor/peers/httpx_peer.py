@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Real httpx on real asyncio, hung in the ways the doctor must name, and healthy twins.
 
-usage: httpx_peer.py CASE PORT. Prints "ready PID" when the scene stands.
+usage: httpx_peer.py CASE [uvloop] PORT. Prints "ready PID" when the scene stands.
 """
 import asyncio
 import os
@@ -103,4 +103,7 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    CASES[sys.argv[1]]("http://127.0.0.1:%s/" % sys.argv[2])
+    if sys.argv[2] == "uvloop":
+        import uvloop
+        uvloop.install()
+    CASES[sys.argv[1]]("http://127.0.0.1:%s/" % sys.argv[-1])
