@@ -135,6 +135,24 @@ static void judge_missed(struct look *look, uint32_t index)
     }
 }
 
+/* Level-triggered, with interest in reading: whoever polls the set is told again each time. Then
+ * the loop lives and is slow, or lets connections wait on purpose; it has not missed anything. */
+static bool is_told_again(const struct seen_socket *socket)
+{
+    return (socket->watch_events & EPOLLIN) != 0 && (socket->watch_events & EPOLLET) == 0;
+}
+
+static void note_slow(struct look *look, const struct seen_socket *socket)
+{
+    look_note(look,
+              "%llu %s on fd %d, and the loop of event set fd %d, which is told of it each time it "
+              "polls, has not taken them yet: it is slow, or has more to do than it can",
+              (unsigned long long)socket->last.unread_bytes,
+              socket->last.state == TCPS_LISTEN ? "connections wait to be accepted"
+                                                : "bytes lie unread",
+              socket->fd, look->sets[socket->set].fds[0]);
+}
+
 static void judge_unwatched(struct look *look, uint32_t index)
 {
     const struct seen_socket *socket = &look->sockets[index];
@@ -179,7 +197,11 @@ static void judge_unread(struct look *look, uint32_t index)
     } else if (socket_looks_paused(socket)) {
         judge_paused(look, index);
     } else if (!set_is_unpolled(look, socket->set) || set_was_driven(look, socket->set)) {
-        judge_missed(look, index);
+        if (is_told_again(socket)) {
+            note_slow(look, socket);
+        } else {
+            judge_missed(look, index);
+        }
     }
 }
 

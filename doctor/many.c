@@ -1,7 +1,7 @@
 /* many.c: --watch and --all.
  *
  * --watch: one diagnosis after the other; a line when a finding is new, a line when it is gone.
- * --all: every process that holds a TCP socket, MANY_CHILDREN_MAX at a time, each diagnosed in a
+ * --all: every process that holds a socket, MANY_CHILDREN_MAX at a time, each diagnosed in a
  * child of its own (so that one process in another namespace, or one that ends, disturbs no other).
  *
  * Owns: the list of open findings (watch), the children and their pipes (all).

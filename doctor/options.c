@@ -22,7 +22,7 @@ static const char help_text[] =
     "installed\n"
     "  --watch                 keep looking; one line when something stands still or moves again\n"
     "  --rounds N              end --watch after N looks\n"
-    "  --all                   look at every process that has TCP sockets and may be looked at\n"
+    "  --all                   look at every process that has sockets and may be looked at\n"
     "  --no-stacks             never stop a thread to copy its stack\n"
     "  --stacks                copy all stacks even when nothing stands still\n"
     "  --no-attach             use nothing that needs ptrace rights; concludes less\n"

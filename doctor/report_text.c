@@ -216,8 +216,11 @@ static void print_threads(struct picture *picture, const struct look *look,
     }
 }
 
-static const char *driver_state(const struct finding *finding)
+static const char *driver_state(const struct look *look, const struct finding *finding)
 {
+    if (look->is_stopped) {
+        return "is stopped, all of it:";
+    }
     switch (finding->verdict) {
     case VERDICT_PARKED_OWNER:
         return "nobody drives it; the threads of this process are elsewhere:";
@@ -227,8 +230,10 @@ static const char *driver_state(const struct finding *finding)
     case VERDICT_SELF_WAIT:
         return "its only driver waits for what only it could deliver:";
     case VERDICT_MISSED_WAKEUP:
-    case VERDICT_BACK_PRESSURE:
         return "is alive and polls";
+    case VERDICT_BACK_PRESSURE:
+        return finding->thread_count > 0 ? "cannot pass on what it has read:"
+                                         : "is alive and polls";
     default:
         return "threads:";
     }
@@ -264,7 +269,7 @@ static void print_picture(FILE *out, const struct look *look, const struct findi
         print_step(&picture, "event set", text, false);
     }
     if (finding->set_count > 0 || finding->thread_count > 0) {
-        snprintf(text, sizeof(text), "%s", driver_state(finding));
+        snprintf(text, sizeof(text), "%s", driver_state(look, finding));
         print_step(&picture,
                    finding->runtime == RUNTIME_UNKNOWN ? "loop" : runtime_name(finding->runtime),
                    text, false);

@@ -339,6 +339,20 @@ TEST(an_open_question_to_a_name_server_is_the_resolvers_but_not_in_a_name_server
     }
 }
 
+TEST(a_loop_that_is_told_again_and_again_has_missed_nothing)
+{
+    struct scene scene;
+
+    for (uint32_t edge = 0; edge <= 1; edge++) {
+        scene_init(&scene);
+        scene.sets[0].polled_count = 3;
+        make_unread(&scene, 40);
+        scene.sockets[0].watch_events = EPOLLIN | (edge == 1 ? EPOLLET : 0);
+        CHECK_EQ(conclude(&scene), edge == 1 ? VERDICT_MISSED_WAKEUP : VERDICT_HEALTHY);
+        CHECK_EQ(scene.look.note_count, edge == 1 ? 0 : 1);
+    }
+}
+
 TEST(silence_on_an_accepted_connection_is_nobodys_debt)
 {
     struct scene scene;
