@@ -33,7 +33,7 @@ test-doctor: build
 # https with real servers, started on loopback and stopped again. `make test` runs it too, with those that are there.
 test-interop: build
 	@tools/setup interop || echo "test-interop: going on with the servers that are there" >&2
-	@for test in certificates reload servers; do IL_BUILD="$(BUILD)" tests/interop/$$test.py || exit 1; done
+	@for test in certificates exchanges reload servers; do IL_BUILD="$(BUILD)" tests/interop/$$test.py || exit 1; done
 
 demo: build
 	@"$(BUILD)/interloop" reproduce

@@ -19,6 +19,7 @@ import harness  # noqa: E402
 
 EXE = os.path.abspath(os.path.join(os.environ.get("IL_BUILD", "build"), "interloop"))
 START_S = 20
+CLEAR = "none"  # in place of a TLS version
 
 
 def free_port():
@@ -73,21 +74,31 @@ def make_certificates(folder):
 
 # ---- servers ----
 
+# Each gets a folder with certificates, the origin's port, and its own ports: a dictionary by TLS version (CLEAR: none)
+# and whether client certificates are demanded. Below /small no upload of 1 MiB is taken (413); below /rude the
+# connection, or the stream, ends without an answer.
+
 def nginx(folder, origin, ports, protocol):
-    servers = "".join(f"""
-    server {{
-        listen 127.0.0.1:{port} ssl{" http2" if protocol == "h2" else ""};
+    def tls(version, wants):
+        return f"""
         ssl_certificate {folder}/server.crt;
         ssl_certificate_key {folder}/server.key;
         ssl_protocols {version};
         ssl_session_cache shared:{version.replace('.', '_')}{int(wants)}:1m;
-        {f"ssl_client_certificate {folder}/ca.pem; ssl_verify_client on;" if wants else ""}
+        {f"ssl_client_certificate {folder}/ca.pem; ssl_verify_client on;" if wants else ""}"""
+
+    servers = "".join(f"""
+    server {{
+        listen 127.0.0.1:{port}{" ssl" if version != CLEAR else ""}{" http2" if protocol == "h2" else ""};
+        {tls(version, wants) if version != CLEAR else ""}
         location / {{
             proxy_pass http://127.0.0.1:{origin};
             proxy_http_version 1.1;
             proxy_set_header Connection "";
         }}
         location /file/ {{ alias {folder}/file/; }}
+        location /small {{ client_max_body_size 1000; proxy_pass http://127.0.0.1:{origin}; }}
+        location /rude {{ return 444; }}
     }}""" for (version, wants), port in ports.items())
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -107,22 +118,28 @@ http {{
 
 
 def apache2(folder, origin, ports, protocol):
+    def tls(version, wants):
+        return f"""
+    SSLEngine on
+    SSLCertificateFile {folder}/server.crt
+    SSLCertificateKeyFile {folder}/server.key
+    SSLProtocol -all +{version}
+    {f"SSLCACertificateFile {folder}/ca.pem" if wants else ""}
+    {"SSLVerifyClient require" if wants else ""}"""
+
     program = find("apache2")
     modules = "/usr/lib/apache2/modules"
     load = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in
                    ("mpm_event", "authz_core", "socache_shmcb", "ssl", "http2", "proxy", "proxy_http", "alias"))
     hosts = "".join(f"""
-Listen 127.0.0.1:{port} https
+Listen 127.0.0.1:{port} {"https" if version != CLEAR else "http"}
 <VirtualHost 127.0.0.1:{port}>
-    SSLEngine on
-    Protocols {protocol}
-    SSLCertificateFile {folder}/server.crt
-    SSLCertificateKeyFile {folder}/server.key
-    SSLProtocol -all +{version}
-    {f"SSLCACertificateFile {folder}/ca.pem" if wants else ""}
-    {"SSLVerifyClient require" if wants else ""}
+    Protocols {"h2c" if (version, protocol) == (CLEAR, "h2") else protocol}
+    {tls(version, wants) if version != CLEAR else ""}
+    Redirect 413 /small
     Alias /file/ {folder}/file/
     ProxyPass /file/ !
+    ProxyPass /small !
     ProxyPass / http://127.0.0.1:{origin}/
 </VirtualHost>""" for (version, wants), port in ports.items())
     config = f"""{load}
@@ -148,8 +165,13 @@ SSLSessionCache shmcb:{folder}/sessions(512000)
 def haproxy(folder, origin, ports, protocol):
     fronts = "".join(f"""
 frontend front{number}
-    bind 127.0.0.1:{port} ssl crt {folder}/server.pem ssl-min-ver {version} ssl-max-ver {version} alpn {protocol} """
-                     + (f"ca-file {folder}/ca.pem verify required" if wants else "") + "\n    default_backend origin\n"
+    bind 127.0.0.1:{port} """ + (f"ssl crt {folder}/server.pem ssl-min-ver {version} ssl-max-ver {version} alpn {protocol}"
+                                 if version != CLEAR else "proto h2" if protocol == "h2" else "")
+                     + (f" ca-file {folder}/ca.pem verify required" if wants else "") + """
+    http-request deny deny_status 413 if { path_beg /small }
+    http-request reject if { path_beg /rude }
+    default_backend origin
+"""
                      for number, ((version, wants), port) in enumerate(ports.items()))
     config = f"""global
     maxconn 100
@@ -172,10 +194,11 @@ def h2o(folder, origin, ports, protocol):
     config = f"""listen:
   host: 127.0.0.1
   port: {port}
-  ssl:
+""" + (f"""  ssl:
     certificate-file: {folder}/server.crt
     key-file: {folder}/server.key
     minimum-version: {version}
+""" if version != CLEAR else "") + f"""
 {"user: root" if os.getuid() == 0 else ""}
 num-threads: 1
 http2-reprioritize-blocking-assets: OFF
@@ -192,14 +215,16 @@ hosts:
 
 def nghttpd(folder, origin, ports, protocol):
     """It has no configuration file and no origin: it serves the folder, and sends uploads back."""
-    (_, port), = ((version, port) for (version, wants), port in ports.items() if not wants)
+    (version, port), = ((version, port) for (version, wants), port in ports.items() if not wants)
     return "", [find("nghttpd"), "--address=127.0.0.1", f"--htdocs={folder}", "--echo-upload",
-                "--trailer=checksum: 12", "--max-concurrent-streams=7", "--padding=100", str(port),
-                f"{folder}/server.key", f"{folder}/server.crt"]
+                "--trailer=checksum: 12", "--max-concurrent-streams=7", "--padding=100",
+                *(["--no-tls", str(port)] if version == CLEAR else
+                  [str(port), f"{folder}/server.key", f"{folder}/server.crt"])]
 
 
 def nghttpx(folder, origin, ports, protocol):
-    fronts = "".join(f"frontend=127.0.0.1,{port}\n" for (_, wants), port in ports.items() if not wants)
+    fronts = "".join(f"frontend=127.0.0.1,{port}{';no-tls' if version == CLEAR else ''}\n"
+                     for (version, wants), port in ports.items() if not wants)
     config = f"""{fronts}backend=127.0.0.1,{origin}
 private-key-file={folder}/server.key
 certificate-file={folder}/server.crt
@@ -218,7 +243,7 @@ class Server:
         """`origin`: a port where one serves already; else `interloop serve` does."""
         self.configure, self.version, self.protocol, self.origin_port = configure, version, protocol, origin
         self.ports = {(version, False): free_port()}
-        if configure in (nginx, apache2, haproxy):
+        if configure in (nginx, apache2, haproxy) and version != CLEAR:
             self.ports[version, True] = free_port()
         self.processes = []
 
@@ -281,7 +306,7 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, path, wants=False):
-        return f"https://localhost:{self.ports[self.version, wants]}/{path}"
+        return f"http{'s' if self.version != CLEAR else ''}://localhost:{self.ports[self.version, wants]}/{path}"
 
 
 # ---- what is demanded ----
