@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/get.h"
+#include "lab/words.h"
 
 #define NS_PER_MS 1e6
 
@@ -204,8 +205,9 @@ static void show_verbose(const char *url, const struct il_response *response, ui
         fprintf(stderr, "* %-10s %9.3f ms\n", phases[i].name,
                 span_ms(phases[i].from_ns, phases[i].to_ns));
     }
-    fprintf(stderr, "* %-10s %9.3f ms, %llu bytes of body\n", "total",
-            span_ms(timing.started_ns, timing.done_ns), (unsigned long long)body_size);
+    fprintf(stderr, "* %-10s %9.3f ms, %llu byte%s of body\n", "total",
+            span_ms(timing.started_ns, timing.done_ns), (unsigned long long)body_size,
+            lab_plural(body_size));
 }
 
 static void json_headers(FILE *out, const char *key, const struct il_headers *headers)

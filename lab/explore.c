@@ -12,6 +12,7 @@
 #include "lab/json.h"
 #include "lab/reproduce.h"
 #include "lab/show.h"
+#include "lab/words.h"
 
 #define EXPLORE_SEEDS_DEFAULT 1000
 
@@ -336,7 +337,7 @@ static void on_progress(void *arg, const struct explore_sums *sums)
         clear_progress();
         fprintf(stderr,
                 "%" PRIu64 " of %" PRIu64 " seeds, %.0f/s, %.0f virtual s, %" PRIu64
-                " faults, %" PRIu64 " interleavings, %zu findings",
+                " faults, %" PRIu64 " interleavings, findings: %zu",
                 sums->played, series->count, (double)sums->played / (real_s > 0 ? real_s : 1),
                 (double)sums->virtual_ns / 1e9, sums->fault_count, sums->interleaving_count,
                 sums->finding_count);
@@ -393,16 +394,17 @@ static void show_report(const struct explore_series *series, const struct explor
     struct show show = { stdout, show_wants_colour(stdout) };
     double real_s = (double)sums->real_ns / 1e9, virtual_s = (double)sums->virtual_ns / 1e9;
 
-    printf("%" PRIu64 " seeds of %s under %s, %s: %" PRIu64 " different interleavings\n",
-           sums->played, series->choice.cause != NULL ? series->choice.cause->name : "all causes",
+    printf("%" PRIu64 " seed%s of %s under %s, %s: %" PRIu64 " different interleaving%s\n",
+           sums->played, lab_plural(sums->played),
+           series->choice.cause != NULL ? series->choice.cause->name : "all causes",
            series->choice.solution->name,
            series->choice.mode == EXPLORE_BOTH ? "both modes"
                                                : explore_mode_name(series->choice.mode),
-           sums->interleaving_count);
+           sums->interleaving_count, lab_plural(sums->interleaving_count));
     printf("%.1f virtual s in %.1f s (%.0f times real time), %.0f seeds/s, %" PRIu64
-           " switches between threads, %" PRIu64 " faults\n",
+           " switch%s between threads, %" PRIu64 " fault%s\n",
            virtual_s, real_s, virtual_s / real_s, (double)sums->played / real_s, sums->switch_count,
-           sums->fault_count);
+           sums->switch_count == 1 ? "" : "es", sums->fault_count, lab_plural(sums->fault_count));
     for (size_t i = 0; i < kept_findings(sums); i++) {
         struct explore_run run = { .cause = findings[i].cause,
                                    .solution = series->choice.solution,
@@ -417,7 +419,9 @@ static void show_report(const struct explore_series *series, const struct explor
         printf("\n");
     }
     if (sums->finding_count > kept_findings(sums)) {
-        printf("\nand %zu findings more\n", sums->finding_count - kept_findings(sums));
+        size_t rest = sums->finding_count - kept_findings(sums);
+
+        printf("\nand %zu finding%s more\n", rest, lab_plural(rest));
     }
     if (sums->finding_count == 0) {
         printf("No finding.\n");

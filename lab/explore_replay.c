@@ -12,6 +12,7 @@
 #include "lab/explore.h"
 #include "lab/json.h"
 #include "lab/show.h"
+#include "lab/words.h"
 
 #define REPLAY_EVENTS_MAX  400000
 #define REPLAY_COLUMNS_MAX 6 /* threads beyond share the last one */
@@ -301,7 +302,9 @@ static void replay_put(struct replay *replay)
         }
     }
     if (replay->events->count > replay_count(replay)) {
-        fprintf(replay->out, "and %zu events more\n", replay->events->count - replay_count(replay));
+        size_t rest = replay->events->count - replay_count(replay);
+
+        fprintf(replay->out, "and %zu event%s more\n", rest, lab_plural(rest));
     }
     put_sums(replay);
     if (outcome->kind == EXPLORE_NOTHING) {

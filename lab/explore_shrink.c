@@ -11,6 +11,7 @@
 
 #include "lab/explore.h"
 #include "lab/show.h"
+#include "lab/words.h"
 
 #define SHRINK_TRIALS_MAX 1500
 
@@ -164,8 +165,9 @@ static void shrink_run(struct shrink *shrink)
     }
     shrink_decisions(shrink);
     printf("%s\n", explore_kind_name(shrink->kind));
-    printf("%u trials: %llu of %llu decisions are left", shrink->trial_count,
-           (unsigned long long)decisions_left(shrink), (unsigned long long)decisions_before);
+    printf("%u trial%s: %llu of %llu decisions are left", shrink->trial_count,
+           lab_plural(shrink->trial_count), (unsigned long long)decisions_left(shrink),
+           (unsigned long long)decisions_before);
     if (shrink->best.cause == &cause_general) {
         printf(", %u of %u places for steps are left out", steps_out(&shrink->best),
                WORLD_PARTS_MAX);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lab/words.h"
 #include "lab/world.h"
 
 #define JUDGED_NS_PER_MS  1000000u
@@ -70,12 +71,12 @@ static void judged_take_whole(struct judged *judged, struct il_response *respons
     judged->is_right = judged->status == 200 && size == strlen(judged->token) &&
                        memcmp(body, judged->token, size) == 0;
     if (judged->is_right) {
-        (void)snprintf(judged->answer, sizeof(judged->answer), "%d, %zu bytes", judged->status,
-                       size);
+        (void)snprintf(judged->answer, sizeof(judged->answer), "%d, %zu byte%s", judged->status,
+                       size, lab_plural(size));
     } else {
         (void)snprintf(judged->answer, sizeof(judged->answer),
-                       "%d with \"%.30s\" (%zu bytes), wanted \"%s\"", judged->status, body, size,
-                       judged->token);
+                       "%d with \"%.30s\" (%zu byte%s), wanted \"%s\"", judged->status, body, size,
+                       lab_plural(size), judged->token);
     }
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lab/words.h"
 #include "lab/world.h"
 
 #define MONITOR_NS_PER_MS   1000000u
@@ -184,8 +185,9 @@ static void monitor_show_requests(struct monitor *monitor)
                        row->waiter);
         }
     }
-    world_note(world, "hang monitor: %u of %zu requests end at a party that does not act",
-               stuck_count, monitor->row_count);
+    world_note(world, "hang monitor: of %zu request%s %u wait%s for a party that does not act",
+               monitor->row_count, lab_plural(monitor->row_count), stuck_count,
+               stuck_count == 1 ? "s" : "");
 }
 
 static void monitor_show_connections(struct monitor *monitor)

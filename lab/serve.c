@@ -13,6 +13,7 @@
 #include "lab/certificates.h"
 #include "lab/serve.h"
 #include "lab/server.h"
+#include "lab/words.h"
 
 enum serve_exit { SERVE_EXIT_OK = 0, SERVE_EXIT_USAGE = 2, SERVE_EXIT_FAILED = 3 };
 
@@ -310,10 +311,11 @@ static void serve_print_end(struct lab_server *server, int signal_number)
     struct lab_server_counters counters;
 
     lab_server_counters(server, &counters);
-    printf("ended by %s after %llu connections and %llu requests: %llu answered, %llu dropped, "
+    printf("ended by %s after %llu connection%s and %llu request%s: %llu answered, %llu dropped, "
            "%llu abandoned by the client\n",
            signal_number == SIGINT ? "SIGINT" : "SIGTERM",
-           (unsigned long long)counters.accepted_count, (unsigned long long)counters.request_count,
+           (unsigned long long)counters.accepted_count, lab_plural(counters.accepted_count),
+           (unsigned long long)counters.request_count, lab_plural(counters.request_count),
            (unsigned long long)counters.answered_count, (unsigned long long)counters.dropped_count,
            (unsigned long long)counters.abandoned_count);
     (void)fflush(stdout); /* nobody may be listening any more, and it ends anyway */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "lab/show.h"
+#include "lab/words.h"
 
 #define SHOW_COLUMNS     100
 #define SHOW_CAUSE_WIDTH 27
@@ -90,7 +91,8 @@ void show_timeline(const struct show *show, const struct timeline *timeline)
                 event->runtime[0] != '\0' ? event->runtime : "-", event->thread, event->text);
     }
     if (kept < timeline->count) {
-        fprintf(show->out, "  and %u events more\n", timeline->count - kept);
+        fprintf(show->out, "  and %u event%s more\n", timeline->count - kept,
+                lab_plural(timeline->count - kept));
     }
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lab/words.h"
 #include "lab/world.h"
 #include "sim/sim.h"
 
@@ -392,8 +393,8 @@ static void world_close(struct world *world)
         struct stage_server_counts counts;
 
         stage_server_counts(world->server, &counts);
-        world_fail(world, "left behind: %llu connections that the server still sees open",
-                   (unsigned long long)counts.open);
+        world_fail(world, "left behind: %llu connection%s that the server still sees open",
+                   (unsigned long long)counts.open, lab_plural(counts.open));
     }
     stage_server_stop(world->server);
     world->tls = il_tls_unref(world->tls);

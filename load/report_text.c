@@ -2,6 +2,7 @@
  * time. */
 #include <string.h>
 
+#include "lab/words.h"
 #include "report.h"
 
 #define NUMBER_SIZE 40
@@ -103,11 +104,11 @@ static void show_head(FILE *out, bool has_colour, const struct bench_options *op
     fprintf(out, " ");
     put_bold(out, has_colour, options->url);
     fprintf(out, "\n  from %u runtime%s with %s, at most %s request%s at a time", options->runtimes,
-            options->runtimes == 1 ? "" : "s",
+            lab_plural(options->runtimes),
             options->runtimes == 1     ? "one client"
             : options->has_own_clients ? "a client each"
                                        : "one client for all",
-            grouped(options->connections, a), options->connections == 1 ? "" : "s");
+            grouped(options->connections, a), lab_plural(options->connections));
     if (options->rate > 0) {
         fprintf(out, ", %s due a second", rate_words(options->rate, b));
     }
@@ -191,8 +192,9 @@ static void show_requests(FILE *out, const struct bench_options *options,
     }
     if (tally->unsent > 0) {
         fprintf(out,
-                "  unsent       %s were due and not started, for all %s connections were busy\n",
-                grouped(tally->unsent, a), grouped(options->connections, b));
+                "  unsent       %s %s due and not started, for no connection was free (of %s)\n",
+                grouped(tally->unsent, a), tally->unsent == 1 ? "was" : "were",
+                grouped(options->connections, b));
     }
     fprintf(out, "  bodies       %s received, ", bytes_words((double)tally->body_bytes, a));
     fprintf(out, "%s a second", bytes_words(report_per_second(result, tally->in_time_bytes), b));
@@ -210,8 +212,9 @@ static void show_costs(FILE *out, const struct bench_options *options,
     double processors = cpu_us * 1e3 / (double)(result->elapsed_ns > 0 ? result->elapsed_ns : 1);
     char a[NUMBER_SIZE], b[NUMBER_SIZE];
 
-    fprintf(out, "  connections  %s opened; %s requests on one that had served before",
-            grouped(result->connections_opened, a), grouped(result->reuses, b));
+    fprintf(out, "  connections  %s opened; %s request%s on one that had served before",
+            grouped(result->connections_opened, a), grouped(result->reuses, b),
+            lab_plural(result->reuses));
     if (options->runtimes > 1 && !options->has_own_clients) {
         fprintf(out, ", %s of them with another runtime", grouped(result->moves, a));
     }
@@ -229,7 +232,7 @@ static void show_costs(FILE *out, const struct bench_options *options,
     if (options->rate == 0 && processors > 0.9 * options->runtimes) {
         fprintf(out,
                 "               all that %u runtime%s can use: what is slow may be this side\n",
-                options->runtimes, options->runtimes == 1 ? "" : "s");
+                options->runtimes, lab_plural(options->runtimes));
     }
 }
 
@@ -276,7 +279,7 @@ static void show_parts(FILE *out, const struct tally *tally)
         fprintf(out, "  %-12s %9s %9s", report_part_names[i],
                 time_words(part->sum_ns / part->count, a), time_words(part->max_ns, b));
         if (i == TALLY_CONNECTING) {
-            fprintf(out, "  by those %s that did not find a connection", grouped(part->count, a));
+            fprintf(out, "  by the %s that did not find a connection", grouped(part->count, a));
         }
         fputc('\n', out);
     }

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "lab/words.h"
 #include "lane.h"
 #include "run.h"
 
@@ -60,10 +61,10 @@ static enum il_code run_raise_file_limit(uint64_t connections, struct il_error *
     }
     if (files.rlim_max < wanted) {
         (void)snprintf(message, sizeof(message),
-                       "%llu connections need %llu open files, and %llu are allowed: raise the "
-                       "limit (ulimit -Hn)",
-                       (unsigned long long)connections, (unsigned long long)wanted,
-                       (unsigned long long)files.rlim_max);
+                       "for %llu connection%s %llu open files are needed, and %llu allowed: "
+                       "raise the limit (ulimit -Hn)",
+                       (unsigned long long)connections, lab_plural(connections),
+                       (unsigned long long)wanted, (unsigned long long)files.rlim_max);
         return run_fail(err, IL_ELIMIT, message);
     }
     files.rlim_cur = files.rlim_max;

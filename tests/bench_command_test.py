@@ -486,7 +486,7 @@ def what_cannot_be_done_ends_with_3_and_says_why():
     out = subprocess.run(["sh", "-c", 'ulimit -n 200; exec "$0" bench -c 1000 http://127.0.0.1:1/', EXE],
                          stderr=subprocess.PIPE, text=True, timeout=60)
     yield from want("exit status with few files", out.returncode, 3)
-    if "1000 connections need 1064 open files, and 200 are allowed" not in out.stderr:
+    if "for 1000 connections 1064 open files are needed, and 200 allowed" not in out.stderr:
         yield f"stderr is {out.stderr!r}"
     with open("/dev/full", "w") as full:
         out = subprocess.run([EXE, "bench", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

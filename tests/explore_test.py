@@ -48,7 +48,7 @@ def wrong_usage_is_named_and_ends_with_2():
                             (["--shrink"], "belong to --replay"), (["--replay", "x"], "--replay is"),
                             (["--replay", "1", "--calm", "5-3"], "rising numbers"),
                             (["--replay", "1", "--without", "999"], "rising numbers"),
-                            (["more"], "one argument too many")]:
+                            (["more"], "one word too many")]:
         result = run(*arguments)
         yield from want(f"status of {arguments}", result.returncode, 2)
         yield from want(f"stdout of {arguments}", result.stdout, "")

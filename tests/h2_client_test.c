@@ -553,7 +553,7 @@ TEST(a_request_that_the_server_holds_is_live_and_one_of_a_parked_runtime_is_hung
     runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
     CHECK_OK(il_block_on(runtime, leave_one_behind, &held, &err));
     look_until(IL_VERDICT_LIVE, "server", "has not answered");
-    look_until(IL_VERDICT_LIVE, "connection", "1 streams");
+    look_until(IL_VERDICT_LIVE, "connection", "1 stream");
     parked = park(&parked_held);
     look_until(IL_VERDICT_HUNG, "loop", "not driven");
     h2_server_ask(server, H2_WISH_RELEASE);
@@ -630,7 +630,7 @@ static void look_at_unread(enum il_verdict verdict, uint64_t unread_timeout_ms)
     runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
     CHECK_OK(il_spawn(runtime, "waits", spawn_get, NULL, &task, &err));
     look_until(verdict, "request", "pool-wait");
-    look_until(verdict, "connection", "1 streams");
+    look_until(verdict, "connection", "1 stream");
     look_until(verdict, "loop", "not driven");
     if (verdict == IL_VERDICT_LIVE) {
         look_until(verdict, "place", "not made use of");

@@ -353,7 +353,7 @@ TEST(owner_without_room_for_a_task_is_reported_as_such)
     CHECK_OK(il_proxy_new(owner, NULL, NULL, &proxy, &err));
     CHECK_EQ(caller_send_here(&caller, &scene, check_proxy, proxy, "/hello", 1), IL_ETIMEDOUT);
     CHECK_EQ(caller_send_here(&caller, &scene, check_proxy, proxy, "/hello", 1), IL_ELIMIT);
-    CHECK_CONTAINS(caller.error.message, "tasks");
+    CHECK_CONTAINS(caller.error.message, "1 task,");
     end();
 }
 

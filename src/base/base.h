@@ -25,6 +25,12 @@
 #define il_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define il_array_count(a)                  (sizeof(a) / sizeof((a)[0]))
 
+/* What a noun ends with behind a number: "%u request%s". */
+static inline const char *il_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 static inline uint64_t il_min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

@@ -405,10 +405,10 @@ static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *o
     if (!is_waiting) {
         if (!has_place && !is_dialing && pool->waiter_count >= pool->waiters_max) {
             return il_fail(err, IL_EPOOLFULL,
-                           "%u requests wait for a connection already, the most that may "
-                           "(waiters_max); all %u connections to %s are in use",
-                           pool->waiter_count, atomic_load(&origin->connection_count),
-                           origin->identity.host);
+                           "%u request%s already waiting for a connection, the most that may "
+                           "(waiters_max); connections to %s, all in use: %u",
+                           pool->waiter_count, il_plural(pool->waiter_count), origin->identity.host,
+                           atomic_load(&origin->connection_count));
         }
         if (!waiter_enqueue_locked(pool, origin, call, pool->assigns ? 0 : loop->id)) {
             if (has_place) {

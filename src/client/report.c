@@ -163,8 +163,8 @@ static void report_session(struct il_client *client, struct session *session, ui
     copy->hoarder_loop_id = atomic_load(&session->hoarder_loop_id);
     copy->since_ns = session->opened_ns;
     report_owners(session, copy);
-    (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u streams",
-                   session->pooled.slot_count);
+    (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u stream%s",
+                   session->pooled.slot_count, il_plural(session->pooled.slot_count));
     report_any(client, session->id, session->pooled.origin, now_ns, copy);
     /* Who ends a session closes its socket before the pool hears of it: the number could be
      * another's by the time that it is asked. */

@@ -534,8 +534,8 @@ enum il_code h1_response_finish_eof(struct h1_response *r, struct il_error *err)
                            "the server closed the connection before the first byte of a response");
         }
         return il_fail(err, IL_EPEERCLOSED,
-                       "the server closed the connection in the response's header, after %u bytes",
-                       r->head.lines.size);
+                       "the server closed the connection in the response's header, after %u byte%s",
+                       r->head.lines.size, il_plural(r->head.lines.size));
     case STATE_SIZED:
         if (IL_MUTANT(SHORT_BODY)) {
             set_complete(r);
@@ -543,15 +543,15 @@ enum il_code h1_response_finish_eof(struct h1_response *r, struct il_error *err)
         }
         return il_fail(err, IL_EPEERCLOSED,
                        "the server closed the connection after %" PRIu64 " of %" PRIu64
-                       " bytes of the response's body",
-                       r->body_received, r->body_size);
+                       " byte%s of the response's body",
+                       r->body_received, r->body_size, il_plural(r->body_size));
     case STATE_FAILED:
         il_assert(!"eof after a failure");
         return IL_EPROTOCOL;
     default:
         return il_fail(err, IL_EPEERCLOSED,
                        "the server closed the connection in the response's chunked body, after "
-                       "%" PRIu64 " bytes of it and before its end",
-                       r->body_received);
+                       "%" PRIu64 " byte%s of it and before its end",
+                       r->body_received, il_plural(r->body_received));
     }
 }

@@ -71,11 +71,11 @@ void h2_describe_cut(struct h2_stream *stream)
     }
     if (stream->framing == H1_FRAMING_SIZED) {
         (void)snprintf(text + used, room,
-                       ", after %" PRIu64 " of %" PRIu64 " bytes of the response's body",
-                       stream->body_received, stream->body_size);
+                       ", after %" PRIu64 " of %" PRIu64 " byte%s of the response's body",
+                       stream->body_received, stream->body_size, il_plural(stream->body_size));
     } else {
         (void)snprintf(text + used, room,
-                       ", after %" PRIu64 " bytes of the response's body and before its end",
-                       stream->body_received);
+                       ", after %" PRIu64 " byte%s of the response's body and before its end",
+                       stream->body_received, il_plural(stream->body_received));
     }
 }

@@ -288,9 +288,10 @@ static enum il_code check_pins(struct tls_stream *tls, X509 *certificate)
     }
     note_names(tls, certificate);
     return il_fail_errno(&tls->failure, IL_ECERT, 0,
-                         "%.60s:%u: certificate not accepted: its public key is not one of the %u "
-                         "pinned: depth 0, subject '%s'",
-                         tls->host, tls->port, tls->tls->pin_count, tls->bad.subject);
+                         "%.60s:%u: certificate not accepted: its public key has none of the %u "
+                         "pin%s: depth 0, subject '%s'",
+                         tls->host, tls->port, tls->tls->pin_count, il_plural(tls->tls->pin_count),
+                         tls->bad.subject);
 }
 
 static enum il_code check_alpn(struct tls_stream *tls)

@@ -195,9 +195,9 @@ enum il_code crew_reserve(struct crew *crew, struct il_error *err)
     if (crew->open_count >= crew->thread_count_max + crew->queue_count_max) {
         code =
             il_fail(err, IL_ELIMIT,
-                    "%u pieces of work for the threads '%s' are under way or wait, the most that "
-                    "may; see il_set_thread_limits",
-                    crew->open_count, crew->thread_name);
+                    "the threads '%s' have %u piece%s of work, under way or waiting, the most they "
+                    "may have; see il_set_thread_limits",
+                    crew->thread_name, crew->open_count, il_plural(crew->open_count));
     } else if (crew->open_count >= crew->thread_count &&
                crew->thread_count < crew->thread_count_max) {
         code = crew_start_locked(crew, NULL, err);

@@ -276,7 +276,8 @@ static enum il_code runtime_alloc(const struct il_runtime_options *options,
     runtime = il_calloc(1, sizeof(*runtime) + loop_count * sizeof(runtime->loops[0]));
     spare = rt_thread_new();
     if (runtime == NULL || spare == NULL) {
-        code = il_fail(err, IL_ENOMEM, "no memory for a runtime with %u loops", loop_count);
+        code = il_fail(err, IL_ENOMEM, "no memory for a runtime with %u loop%s", loop_count,
+                       il_plural(loop_count));
         goto fail_memory;
     }
     code = stack_cache_init(&runtime->locked.spawn_stacks, options->stack_size, err);
@@ -470,8 +471,8 @@ static enum il_code runtime_check_spawn(struct il_runtime *runtime, struct il_er
 
     if (code == IL_OK && atomic_load_explicit(&runtime->task_count, memory_order_relaxed) >=
                              runtime->task_count_max) {
-        code = il_fail(err, IL_ELIMIT, "runtime '%s' has %u tasks, the most it may have",
-                       runtime->name, runtime->task_count_max);
+        code = il_fail(err, IL_ELIMIT, "runtime '%s' has %u task%s, the most it may have",
+                       runtime->name, runtime->task_count_max, il_plural(runtime->task_count_max));
     }
     return code;
 }

@@ -286,10 +286,11 @@ enum il_code runtime_end(struct il_runtime *runtime, uint64_t deadline_ns,
         return IL_OK;
     }
     return il_fail(err, IL_ETIMEDOUT,
-                   "runtime '%s' was shut down with %u tasks (%u of them stuck) and %u requests "
+                   "runtime '%s' was shut down with %u task%s (%u of them stuck) and %u request%s "
                    "still in flight; first task: '%s'",
-                   runtime->name, ret_report->task_count, ret_report->stuck_task_count,
-                   ret_report->call_count, ret_report->task_names[0]);
+                   runtime->name, ret_report->task_count, il_plural(ret_report->task_count),
+                   ret_report->stuck_task_count, ret_report->call_count,
+                   il_plural(ret_report->call_count), ret_report->task_names[0]);
 }
 
 enum il_code il_runtime_shutdown(struct il_runtime *runtime, uint64_t deadline_ns,

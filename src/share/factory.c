@@ -337,8 +337,9 @@ static enum il_code factory_make(struct factory_core *core, const struct rt_plac
         entry_discard(entry);
     }
     if (client == NULL) {
-        return il_fail(err, IL_ELIMIT, "factory '%s' has %u clients, the most it may (clients_max)",
-                       core->name, core->client_count_max);
+        return il_fail(err, IL_ELIMIT,
+                       "factory '%s' has %u client%s, the most it may (clients_max)", core->name,
+                       core->client_count_max, il_plural(core->client_count_max));
     }
     *ret_client = client;
     return IL_OK;

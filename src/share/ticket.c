@@ -137,10 +137,12 @@ static enum il_code desk_admit(struct desk *desk, struct ticket *ticket, struct 
                        desk->name);
     }
     if (is_full) {
-        return il_fail(err, IL_ELIMIT,
-                       "%s '%s' has handed %u requests to runtime '%s' that are not finished, the "
-                       "most it may (requests_max)",
-                       desk->kind, desk->name, desk->request_count_max, desk->owner);
+        return il_fail(
+            err, IL_ELIMIT,
+            "%s '%s' has handed %u request%s to runtime '%s', not finished yet, the most "
+            "it may (requests_max)",
+            desk->kind, desk->name, desk->request_count_max, il_plural(desk->request_count_max),
+            desk->owner);
     }
     return IL_OK;
 }

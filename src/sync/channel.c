@@ -36,7 +36,8 @@ enum il_code il_channel_new(const char *name, size_t capacity, il_value_free_fn 
     }
     channel = il_calloc(1, sizeof(*channel) + capacity * sizeof(channel->messages[0]));
     if (channel == NULL) {
-        return il_fail(err, IL_ENOMEM, "no memory for a channel of %zu messages", capacity);
+        return il_fail(err, IL_ENOMEM, "no memory for a channel of %zu message%s", capacity,
+                       il_plural(capacity));
     }
     handle_init(&channel->handle, "channel", name);
     channel->capacity = capacity;

@@ -86,9 +86,10 @@ enum il_code il_semaphore_acquire(struct il_semaphore *semaphore, uint32_t count
     }
     waitq_unlock(&semaphore->locked.waiters, NULL, &semaphore->locked.mutex);
     rt_leave(&place);
-    return code == IL_OK ? IL_OK
-                         : il_fail(err, code, "waiting for %u permits of semaphore '%s': %s", count,
-                                   semaphore->handle.name, il_code_text(code));
+    return code == IL_OK
+               ? IL_OK
+               : il_fail(err, code, "waiting for %u permit%s of semaphore '%s': %s", count,
+                         il_plural(count), semaphore->handle.name, il_code_text(code));
 }
 
 enum il_code il_semaphore_try_acquire(struct il_semaphore *semaphore, uint32_t count,
@@ -107,8 +108,8 @@ enum il_code il_semaphore_try_acquire(struct il_semaphore *semaphore, uint32_t c
     }
     waitq_unlock(&semaphore->locked.waiters, NULL, &semaphore->locked.mutex);
     return is_taken ? IL_OK
-                    : il_fail(err, IL_EAGAIN, "semaphore '%s' has not %u permits free now",
-                              semaphore->handle.name, count);
+                    : il_fail(err, IL_EAGAIN, "semaphore '%s' has not %u permit%s free now",
+                              semaphore->handle.name, count, il_plural(count));
 }
 
 enum il_code il_semaphore_release(struct il_semaphore *semaphore, uint32_t count,

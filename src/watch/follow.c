@@ -131,16 +131,16 @@ static void describe_socket(struct il_watch_request *view, const struct client_c
                    it->port);
     if (it->bytes_unread > 0) {
         watch_add_link(view, "socket", who, "unread response", 0,
-                       "the kernel has %u bytes of the server's that nobody has read",
-                       it->bytes_unread);
+                       "the kernel has %u byte%s of the server's that nobody has read",
+                       it->bytes_unread, il_plural(it->bytes_unread));
     } else if (!conn->is_exchanging) {
         watch_add_link(
             view, "socket", who, "never written", 0,
             "the request still lies in the loop's mailbox; the kernel has seen none of it");
     } else if (it->bytes_unsent > 0) {
         watch_add_link(view, "socket", who, "unsent bytes", 0,
-                       "%u bytes of the request are not acknowledged by the server",
-                       it->bytes_unsent);
+                       "%u byte%s of the request not acknowledged by the server", it->bytes_unsent,
+                       il_plural(it->bytes_unsent));
     } else {
         watch_add_link(view, "socket", who, "nothing to read", 0, "the server has not answered");
     }
@@ -365,7 +365,7 @@ static enum il_verdict follow_pool(const struct watch_world *world, struct clien
         return follow_opener(world, call);
     }
     watch_add_link(view, "pool", view->client, "no free connection", view->phase_ms,
-                   "%u connections are in use; the most lively one is shown", count);
+                   "%u connection%s in use; the most lively one is shown", count, il_plural(count));
     if (best->is_owners) {
         follow_owners(world, view, best);
     } else if (best->unread_since_ns != 0 && best_verdict != IL_VERDICT_HUNG) {

@@ -107,8 +107,8 @@ static void follow_queue(const struct watch_world *world, struct watch_handed *h
     char detail[160];
 
     if (is_full) {
-        (void)snprintf(detail, sizeof(detail),
-                       "%u requests are being sent already, the most at once", handed->taken_count);
+        (void)snprintf(detail, sizeof(detail), "%u request%s being sent already, the most at once",
+                       handed->taken_count, il_plural(handed->taken_count));
     } else {
         (void)snprintf(detail, sizeof(detail), "runtime '%s' has not taken it up", handed->owner);
     }
