@@ -1,5 +1,6 @@
 /* tls_test.c: https over real sockets: who is accepted, what is resumed, whose connection is used.
  */
+#include <openssl/conf.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <pthread.h>
@@ -308,6 +309,49 @@ TEST(tls_1_2_and_1_3_are_spoken_and_1_1_is_not)
         old = il_tls_unref(old);
         tls_stop();
     }
+}
+
+/* OpenSSL reads its configuration once in a process. */
+static void check_with_configuration(const char *line, int refused_version)
+{
+    struct lab_server_tls tls = { .version = refused_version };
+    struct il_tls_options asked = tls_trusting();
+    char text[256], *path;
+    struct il_tls *own;
+
+    (void)snprintf(text, sizeof(text),
+                   "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n%s\n", line);
+    path = file_with(text);
+    CHECK(OPENSSL_init_ssl(0, NULL) == 1 && CONF_modules_load_file(path, NULL, 0) == 1);
+    unlink(path);
+    free(path);
+    tls_server_start(NULL, &tls);
+    tls_client_start(IL_DRIVER_CALLER, NULL);
+    CHECK_EQ(tls_get_code(NULL, "localhost"), IL_ETLS);
+    CHECK_CONTAINS(err.message, "protocol version");
+    asked.version_min = asked.version_max = refused_version == 12 ? IL_TLS_1_2 : IL_TLS_1_3;
+    own = tls_new(&asked);
+    CHECK_OK(tls_get_code(own, "localhost"));
+    own = il_tls_unref(own);
+    if (refused_version == 12) { /* one bound alone moves the other */
+        asked.version_min = IL_TLS_DEFAULT;
+    } else {
+        asked.version_max = IL_TLS_DEFAULT;
+    }
+    own = tls_new(&asked);
+    CHECK_OK(tls_get_code(own, "localhost"));
+    own = il_tls_unref(own);
+    tls_stop();
+}
+
+TEST(version_below_the_systems_minimum_is_not_spoken_unless_asked_for)
+{
+    check_with_configuration("MinProtocol = TLSv1.3", 12);
+}
+
+TEST(version_above_the_systems_maximum_is_not_spoken_unless_asked_for)
+{
+    check_with_configuration("MaxProtocol = TLSv1.2", 13);
 }
 
 TEST(protocol_that_was_not_offered_is_refused_and_none_is_http_1)

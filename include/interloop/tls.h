@@ -59,8 +59,9 @@ struct il_tls_options {
     size_t key_pem_size;
     const char *key_password; /* of an encrypted key; never asked for on a terminal */
 
-    enum il_tls_version version_min; /* default and lowest: TLS 1.2 */
-    enum il_tls_version version_max; /* default: TLS 1.3 */
+    /* Default: TLS 1.2 to 1.3, as far as OpenSSL's configuration (MinProtocol, MaxProtocol) allows
+     * them. Older ones are never spoken. */
+    enum il_tls_version version_min, version_max;
 
     bool no_resumption; /* every connection makes a full handshake */
 

@@ -512,11 +512,31 @@ static enum il_code make_certificate(struct made *made)
 
 /* ---- the rest ---- */
 
-static int version_number(enum il_tls_version version, int otherwise)
+static int version_number(enum il_tls_version version)
 {
-    return version == IL_TLS_DEFAULT ? otherwise
-           : version == IL_TLS_1_2   ? TLS1_2_VERSION
-                                     : TLS1_3_VERSION;
+    return version == IL_TLS_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION;
+}
+
+/* The versions to be spoken: those that were asked for; else ours, as far as OpenSSL's own
+ * configuration, which is the administrator's word, allows them. */
+static void find_versions(const struct made *made, int *ret_min, int *ret_max)
+{
+    const struct il_tls_options *options = made->options;
+    int system_min = (int)SSL_CTX_get_min_proto_version(made->tls->context); /* 0: says nothing */
+    int system_max = (int)SSL_CTX_get_max_proto_version(made->tls->context);
+    int min = system_min == TLS1_3_VERSION ? TLS1_3_VERSION : TLS1_2_VERSION;
+    int max = system_max == TLS1_2_VERSION ? TLS1_2_VERSION : TLS1_3_VERSION;
+
+    if (options->version_min != IL_TLS_DEFAULT) {
+        min = version_number(options->version_min);
+        max = options->version_max == IL_TLS_DEFAULT && max < min ? min : max;
+    }
+    if (options->version_max != IL_TLS_DEFAULT) {
+        max = version_number(options->version_max);
+        min = options->version_min == IL_TLS_DEFAULT && max < min ? max : min;
+    }
+    *ret_min = min;
+    *ret_max = max;
 }
 
 static bool is_version(enum il_tls_version version)
@@ -527,9 +547,9 @@ static bool is_version(enum il_tls_version version)
 static enum il_code make_versions(struct made *made)
 {
     const struct il_tls_options *options = made->options;
-    int min = version_number(options->version_min, TLS1_2_VERSION);
-    int max = version_number(options->version_max, TLS1_3_VERSION);
+    int min, max;
 
+    find_versions(made, &min, &max);
     if (!is_version(options->version_min) || !is_version(options->version_max) || min > max) {
         return il_fail(made->err, IL_EINVAL,
                        "version_min %d and version_max %d: want IL_TLS_1_2 or IL_TLS_1_3, the "
@@ -591,6 +611,8 @@ static enum il_code make_all(struct made *made)
                                        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                        SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    /* Whatever OpenSSL's configuration says: a stream that was cut has not ended. */
+    SSL_CTX_clear_options(tls->context, SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_read_ahead(tls->context, 1); /* one receive for a record, not two */
     SSL_CTX_set_session_cache_mode(tls->context,
                                    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
