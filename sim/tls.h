@@ -26,7 +26,8 @@
 #define SIM_TLS_HEAD_SIZE   9 /* kind, version, length as in TLS, and the sequence number */
 #define SIM_TLS_PAYLOAD_MAX 16384
 #define SIM_TLS_RECORD_MAX  (SIM_TLS_HEAD_SIZE + SIM_TLS_PAYLOAD_MAX)
-#define SIM_TLS_HELLO_SIZE  512 /* as large as they are */
+#define SIM_TLS_HELLO_SIZE  512  /* as large as they are */
+#define SIM_TLS_ANSWER_SIZE 2000 /* as one with a certificate: a narrow socket does not take it */
 #define SIM_TLS_NAME_MAX    128
 
 enum sim_tls_kind {

@@ -22,8 +22,8 @@
 
 #define SILENT_BYTES_MAX (512 * 1024)
 #define IN_SIZE          (SIM_TLS_RECORD_MAX + 1024) /* it reads ahead, as OpenSSL does */
-#define OUT_SIZE         (SIM_TLS_RECORD_MAX + 1024) /* a record of data, and what is asked of us */
-#define OUT_SPARE        64                          /* for an alert or an answer */
+#define OUT_SIZE         (SIM_TLS_RECORD_MAX + 4096) /* a record of data, and what is asked of us */
+#define OUT_SPARE        (SIM_TLS_HEAD_SIZE + SIM_TLS_ANSWER_SIZE) /* for an alert or an answer */
 #define HASH_INIT        UINT64_C(0xcbf29ce484222325)
 #define HASH_PRIME       UINT64_C(0x100000001b3)
 
@@ -140,6 +140,13 @@ static void put_hello(struct plain *plain)
     at = sim_tls_put_text(at + sizeof(plain->ticket), plain->host);
     (void)sim_tls_put_text(at, plain->alpn);
     put(plain, SIM_TLS_HANDSHAKE, hello, sizeof(hello));
+}
+
+static void put_updated(struct plain *plain)
+{
+    char updated[SIM_TLS_ANSWER_SIZE] = { SIM_TLS_UPDATED };
+
+    put(plain, SIM_TLS_HANDSHAKE, updated, sizeof(updated));
 }
 
 /* ---- sessions ---- */
@@ -267,7 +274,7 @@ static ssize_t on_update(struct plain *plain, unsigned message)
     }
     plain->is_held = message == SIM_TLS_UPDATE;
     if (plain->is_held) {
-        put_byte(plain, SIM_TLS_HANDSHAKE, SIM_TLS_UPDATED);
+        put_updated(plain);
         plain->owes = true;
     }
     return 1;

@@ -41,7 +41,17 @@
     X(WINDOW_QUIET, "window-quiet", "the server is not told that a body has been read")            \
     X(STREAM_SLOT, "stream-slot", "a stream that is given up does not free its place")             \
     X(UNSEEN_LOST, "unseen-lost", "a request that the server refused unseen is not sent again")    \
-    X(SEEN_AGAIN, "seen-again", "a request that the server may have seen is taken for refused")
+    X(SEEN_AGAIN, "seen-again", "a request that the server may have seen is taken for refused")    \
+    X(TLS_DRAINED, "tls-drained", "what TLS still holds of what came is not looked for")           \
+    X(TLS_ONE_WAY, "tls-one-way", "TLS that has to write is asked again when it can be read only") \
+    X(TLS_DEAF, "tls-deaf", "a handshake that has to write waits for something to read")           \
+    X(TLS_CUT, "tls-cut", "a body cut off without close_notify is taken for whole")                \
+    X(TLS_ORPHAN, "tls-orphan", "a handshake is lost with the call that began it")                 \
+    X(TLS_TWICE, "tls-twice", "the loser of two that make TLS settings at once leaves its own")    \
+    X(ALPN_IGNORED, "alpn-ignored", "HTTP/2 is spoken because it was offered, not chosen")         \
+    X(TICKET_AGAIN, "ticket-again", "a ticket of TLS 1.3 is used more than once")                  \
+    X(SCHEME_SHARED, "scheme-shared", "a connection in clear serves an https request")             \
+    X(SETTINGS_SHARED, "settings-shared", "a connection with other TLS settings is reused")
 
 enum il_mutant {
     IL_MUTANT_NONE,

@@ -225,6 +225,9 @@ static enum il_code call_choose_protocol(const struct il_call *call, const struc
     bool wants_h2 = call->client->http_version == IL_HTTP_2_PRIOR_KNOWLEDGE;
 
     *ret_is_h2 = call->tls == NULL ? wants_h2 : strcmp(tls_protocol(stream), "h2") == 0;
+    if (IL_MUTANT(ALPN_IGNORED) && call->tls != NULL) {
+        *ret_is_h2 = client_may_share(call->client, URL_HTTPS);
+    }
     if (wants_h2 && !*ret_is_h2) {
         return il_fail(err, IL_EPROTOCOL,
                        "%s:%u does not speak HTTP/2, which http_version of the client demands (it "

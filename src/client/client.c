@@ -161,7 +161,9 @@ enum il_code client_tls(struct il_client *client, struct il_tls **ret_tls, struc
             return code;
         }
         if (!atomic_compare_exchange_strong(&client->tls, &none, tls)) {
-            (void)il_tls_unref(tls); /* another request was faster */
+            if (!IL_MUTANT(TLS_TWICE)) {
+                (void)il_tls_unref(tls); /* another request was faster */
+            }
             tls = none;
         }
     }

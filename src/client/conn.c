@@ -36,7 +36,8 @@ static void conn_on_event(struct watch *watch, uint32_t events)
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
         conn->held.is_writable = true;
     }
-    if (!stream_is_plain(&conn->stream)) { /* what it waits for may come from either side */
+    if (!stream_is_plain(&conn->stream) && !IL_MUTANT(TLS_ONE_WAY)) {
+        /* what it waits for may come from either side */
         conn->held.is_readable = conn->held.is_writable = true;
     }
     if (conn->held.on_io != NULL) {
@@ -329,16 +330,18 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
         conn->held.is_readable = conn->held.was_unheard = false;
         return CONN_BLOCKED;
     }
-    if (got < 0) {
+    if (got < 0 && !(IL_MUTANT(TLS_CUT) && stream_failure(&conn->stream) != NULL)) {
         *ret_errno = (int)-got;
         return CONN_FAILED;
     }
-    if (got == 0) {
+    if (got <= 0) {
         conn->held.is_eof = true;
         return CONN_EOF;
     }
     if (!conn->held.is_hung_up && !conn->held.was_unheard &&
-        (stream_is_plain(&conn->stream) ? (size_t)got < size : stream_is_drained(&conn->stream))) {
+        (stream_is_plain(&conn->stream) || IL_MUTANT(TLS_DRAINED)
+             ? (size_t)got < size
+             : stream_is_drained(&conn->stream))) {
         conn->held.is_readable = false; /* it is empty now; more, or its end, will be an event */
     }
     *ret_received = (size_t)got;

@@ -14,13 +14,14 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 
 uint32_t identity_hash(const struct pool_identity *identity)
 {
-    uint32_t hash = FNV_OFFSET ^ identity->port ^ (uint32_t)identity->scheme << 16; /* FNV-1a */
+    uint32_t scheme = IL_MUTANT(SCHEME_SHARED) ? 0 : (uint32_t)identity->scheme;
+    uint32_t hash = FNV_OFFSET ^ identity->port ^ scheme << 16; /* FNV-1a */
 
     hash = hash_text(hash ^ (uint32_t)identity->is_absolute << 24, identity->host);
     if (identity->address != NULL) {
         hash = hash_text(hash * FNV_PRIME, identity->address);
     }
-    if (identity->tls != NULL) {
+    if (identity->tls != NULL && !IL_MUTANT(SCHEME_SHARED) && !IL_MUTANT(SETTINGS_SHARED)) {
         uint32_t digest_part;
 
         memcpy(&digest_part, identity->tls, sizeof(digest_part));
@@ -36,14 +37,17 @@ static bool texts_equal(const char *a, const char *b)
 
 static bool digests_equal(const uint8_t *a, const uint8_t *b)
 {
+    if (IL_MUTANT(SCHEME_SHARED) || (IL_MUTANT(SETTINGS_SHARED) && a != NULL && b != NULL)) {
+        return true;
+    }
     return a == NULL || b == NULL ? a == b : memcmp(a, b, TLS_IDENTITY_SIZE) == 0;
 }
 
 bool identity_equals(const struct pool_identity *a, const struct pool_identity *b)
 {
-    return a->scheme == b->scheme && a->port == b->port && a->is_absolute == b->is_absolute &&
-           strcmp(a->host, b->host) == 0 && texts_equal(a->address, b->address) &&
-           digests_equal(a->tls, b->tls);
+    return (a->scheme == b->scheme || IL_MUTANT(SCHEME_SHARED)) && a->port == b->port &&
+           a->is_absolute == b->is_absolute && strcmp(a->host, b->host) == 0 &&
+           texts_equal(a->address, b->address) && digests_equal(a->tls, b->tls);
 }
 
 size_t identity_size(const struct pool_identity *from)

@@ -66,6 +66,9 @@ static void handshake_on_event(struct watch *watch, uint32_t events)
     struct handshake *handshake = watch->arg;
 
     il_assert_on_loop(handshake->opening->loop);
+    if (IL_MUTANT(TLS_DEAF) && (events & EPOLLIN) == 0) {
+        return;
+    }
     handshake_go_on(handshake);
 }
 
@@ -189,7 +192,7 @@ void opening_move(struct opening *from, struct opening *to, const struct opening
     if (from->dial.state != NULL) {
         dial_move(&from->dial, &to->dial, &target->dial);
     }
-    if (from->handshake != NULL) {
+    if (from->handshake != NULL && !IL_MUTANT(TLS_ORPHAN)) {
         to->handshake = from->handshake;
         to->handshake->opening = to;
         from->handshake = NULL;

@@ -109,7 +109,7 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const char *key)
         found = entry->session;
         il_assert(SSL_SESSION_up_ref(found) == 1);
         /* RFC 8446 C.4: a ticket that is used twice lets onlookers link the connections. */
-        if (SSL_SESSION_get_protocol_version(found) >= TLS1_3_VERSION) {
+        if (SSL_SESSION_get_protocol_version(found) >= TLS1_3_VERSION && !IL_MUTANT(TICKET_AGAIN)) {
             entry_unlink_locked(sessions, entry, &dead);
         }
         break;
