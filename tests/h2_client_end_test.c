@@ -354,3 +354,96 @@ TEST(client_that_is_let_go_of_with_its_last_answer_leaves_no_session_behind)
     il_runtime_drop(runtime);
     stop();
 }
+
+/* ---- a loop that stops while it has more to receive ---- */
+
+#define PLENTY (SESSION_RECEIVE_MAX + 100000) /* more than is received in one go */
+
+static _Atomic bool must_block, is_blocking;
+
+static int unread_bytes(const struct session *session)
+{
+    return sys_socket_bytes_unread(atomic_load(&session->fd));
+}
+
+/* Until so much has come that it is not received in one go, if the socket has room for that. */
+static int let_it_pile_up(const struct session *session)
+{
+    for (unsigned i = 0; i < 1000 && unread_bytes(session) < PLENTY; i++) {
+        (void)poll(NULL, 0, 1);
+    }
+    return unread_bytes(session);
+}
+
+/* Read, then let it pile up, and read on until the loop has received some: there it stops. */
+static void stop_in_the_middle(void *arg)
+{
+    static char buffer[1 << 18];
+    struct session *session = arg;
+    struct il_response *response;
+    struct il_request *request;
+    size_t size, total = 0;
+    enum il_code code;
+    int unread = 0;
+
+    CHECK_OK(il_request_new("GET", url("/bytes/1000000000"), &request, &err));
+    CHECK_OK(il_send_streaming(client, request, &response, &err));
+    il_request_free(request);
+    do {
+        code = il_response_read(response, buffer, sizeof(buffer), &size, &err);
+        total += code == IL_OK ? size : 0;
+        if (unread == 0 && total > 100 * sizeof(buffer)) {
+            unread = let_it_pile_up(session);
+        } else if (unread > 0 && !is_blocking && unread_bytes(session) < unread) {
+            is_blocking = true;
+            while (must_block) {
+                (void)poll(NULL, 0, 1);
+            }
+        }
+    } while (code == IL_OK && size > 0);
+    CHECK_EQ(code, IL_EPEERCLOSED);
+    il_response_free(response);
+}
+
+static void lose_a_post(void *arg)
+{
+    struct il_response *response;
+    struct il_error error;
+
+    il_maybe(arg != NULL);
+    CHECK_EQ(il_post(client, url("/held"), "text/plain", "x", 1, &response, &error),
+             IL_EPEERCLOSED);
+}
+
+TEST(a_session_that_has_ended_closes_its_socket_though_a_loop_that_had_more_to_read_is_stuck)
+{
+    struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+    struct il_runtime *stuck, *runtime;
+    struct il_task *reader, *loser;
+    struct session *session;
+
+    options.http2_stream_window = options.http2_connection_window = 16 << 20;
+    start_with(100, options);
+    check_get("/hello", 5);
+    session = session_ref(il_container_of(client->pool.sessions.next, struct session, pooled.link));
+    stuck = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    runtime = runtime_new(IL_RUNTIME_MULTI_THREAD, 1);
+    must_block = true;
+    CHECK_OK(il_spawn(stuck, "reader", stop_in_the_middle, session, &reader, &err));
+    while (!is_blocking) {
+        CHECK_OK(il_sleep_ms(1));
+    }
+    CHECK_OK(il_spawn(runtime, "loser", lose_a_post, NULL, &loser, &err));
+    CHECK(h2_server_wait(server, &server->held, 1));
+    h2_server_ask(server, H2_WISH_CUT);
+    CHECK_OK(il_task_join(loser, IL_FOREVER, &err));
+    CHECK_EQ(atomic_load(&session->fd), -1);
+    must_block = false;
+    CHECK_OK(il_task_join(reader, IL_FOREVER, &err));
+    (void)il_task_unref(reader);
+    (void)il_task_unref(loser);
+    session_unref(session);
+    il_runtime_drop(stuck);
+    il_runtime_drop(runtime);
+    stop();
+}

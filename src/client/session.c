@@ -29,10 +29,12 @@ struct session_seat {
     struct il_list link;     /* session->shared.seats */
     struct session *session; /* a reference */
     struct il_loop *loop;    /* not a reference: it runs while we are called */
-    struct watch *watch;     /* resting, but while the loop handles an event, or `job` is queued */
+    struct watch *watch;     /* resting, but while the loop handles an event; NULL with is_gone */
     struct job job;          /* there is more to receive than was received in one go */
+    bool is_job_queued;      /* with the session's mutex held, like the next two */
+    bool is_gone;            /* taken away: the job is the last who needs the memory */
+    uint32_t stream_count;   /* this loop's */
     bool is_waiting;         /* calls wait in the pool: see session_look_after; the loop's own */
-    uint32_t stream_count;   /* this loop's; with the session's mutex held */
 };
 
 static void seat_on_event(struct watch *watch, uint32_t events);
@@ -78,14 +80,21 @@ static void session_close_locked(struct session *session) IL_LOCKED(session->sha
     stream_close(&session->shared.stream);
 }
 
-/* Take a seat away, whose watch has been claimed and buried. */
-static void seat_free_locked(struct session_seat *seat) IL_NO_TSA
+/* Take a seat away, whose watch has been claimed and buried. False: the memory, and the reference
+ * to the session, are its job's. */
+static bool seat_free_locked(struct session_seat *seat) IL_NO_TSA
 {
     il_list_unlink(&seat->link);
     if (seat->session->shared.is_over && il_list_is_empty(&seat->session->shared.seats)) {
         session_close_locked(seat->session);
     }
+    seat->watch = NULL;
+    seat->is_gone = true;
+    if (seat->is_job_queued) {
+        return false;
+    }
     il_free(seat);
+    return true;
 }
 
 /* Tell a server that has gone too far, if its socket takes that at once. */
@@ -126,9 +135,10 @@ static void session_end_locked(struct session *session, const struct il_error *e
 
         if (watch_claim_away(seat->watch)) {
             watch_bury(seat->watch);
-            seat_free_locked(seat);
-            /* Never the last reference: whoever is here has one. */
-            il_assert(atomic_fetch_sub(&session->ref_count, 1) > 1);
+            if (seat_free_locked(seat)) {
+                /* Never the last reference: whoever is here has one. */
+                il_assert(atomic_fetch_sub(&session->ref_count, 1) > 1);
+            }
         }
     }
     if (il_list_is_empty(&session->shared.seats)) {
@@ -406,11 +416,20 @@ static bool seat_is_useless_locked(const struct session_seat *seat)
            seat->session->shared.h2.stream_count > 0 && seat->session->driver == NULL;
 }
 
+/* The watch rests while the job is queued: the loop may stop before it runs. */
+static void seat_queue_job_locked(struct session_seat *seat, struct il_loop *loop) IL_ON_LOOP(loop)
+{
+    if (!seat->is_job_queued) {
+        seat->is_job_queued = true;
+        loop_push(loop, &seat->job);
+    }
+}
+
 /* What a seat's loop does after an event: the watch is ours (driven). */
 static void seat_go_on(struct session_seat *seat, struct il_loop *loop) IL_ON_LOOP(loop)
 {
     struct session *session = seat->session;
-    bool is_leaving;
+    bool is_freed = false;
     bool has_more = false;
 
     seat->is_waiting =
@@ -419,24 +438,25 @@ static void seat_go_on(struct session_seat *seat, struct il_loop *loop) IL_ON_LO
     if (!session->shared.is_over) {
         has_more = session_drive_locked(session, loop);
     }
-    is_leaving = session->shared.is_over || (!has_more && seat_is_useless_locked(seat));
-    if (is_leaving) {
+    if (session->shared.is_over ||
+        (!has_more && !seat->is_job_queued && seat_is_useless_locked(seat))) {
         watch_close(seat->watch);
-        seat_free_locked(seat);
-    } else if (has_more) {
-        loop_push(loop, &seat->job); /* the watch stays ours until then */
+        is_freed = seat_free_locked(seat);
     } else {
+        if (has_more) {
+            seat_queue_job_locked(seat, loop);
+        }
         watch_rest(seat->watch, seat_tick_ns(session));
     }
     session_unlock(session);
-    if (is_leaving) {
+    if (is_freed) {
         session_unref(session);
     }
 }
 
 static void seat_on_event(struct watch *watch, uint32_t events)
 {
-    if (watch_claim_here(watch)) { /* else its job is queued already, or it was taken away */
+    if (watch_claim_here(watch)) { /* else it was taken away */
         struct session_seat *seat = watch->arg;
 
         il_assert_on_loop(seat->loop);
@@ -446,8 +466,22 @@ static void seat_on_event(struct watch *watch, uint32_t events)
 
 static enum loop_result seat_on_job(struct il_loop *loop, struct job *job)
 {
+    struct session_seat *seat = il_container_of(job, struct session_seat, job);
+    struct session *session = seat->session;
+    bool is_gone;
+
     il_assert_on_loop(loop);
-    seat_go_on(il_container_of(job, struct session_seat, job), loop);
+    session_lock(session);
+    seat->is_job_queued = false;
+    is_gone = seat->is_gone;
+    il_assert(is_gone || watch_claim_here(seat->watch)); /* others claim it under the mutex only */
+    session_unlock_unchanged(session);
+    if (is_gone) {
+        il_free(seat);
+        session_unref(session);
+    } else {
+        seat_go_on(seat, loop);
+    }
     return LOOP_HELD;
 }
 

@@ -20,8 +20,9 @@
  * of somebody's stream frees one, and that one's loop may not run to read it.
  *
  * A seat's watch is always *resting*, but for the moments in which its loop handles an event: so
- * whoever ends the session can take the seats away from loops that do not run. A seat without
- * streams stays until the first event that is of no use to it.
+ * whoever ends the session can take the seats away from loops that do not run. Only the memory of
+ * one whose job is queued there waits for its loop. A seat without streams stays until the first
+ * event that is of no use to it.
  *
  * The mutex is held while bytes are received, parsed and sent: never over user code, never over a
  * wait. Under it loops are posted to and parties woken, which blocks nobody. The pool's mutex is

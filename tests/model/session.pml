@@ -268,6 +268,8 @@ inline session_drop_ref()
     d_step { ref_count--; assert(ref_count > 0) }
 }
 
+/* While its job is queued the seat's memory, and its reference to the session, are the job's: the seat
+ * is gone, and seat_job is left. */
 inline seat_free_locked(watch)
 {
     d_step {
@@ -381,7 +383,14 @@ inline session_end_locked()
                 :: result ->
                     watch_bury(each);
                     seat_free_locked(each);
-                    session_drop_ref()
+                    if
+#ifdef BAD_JOB /* although the job is queued */
+                    :: true -> session_drop_ref()
+#else
+                    :: seat_job[each]
+                    :: else -> session_drop_ref()
+#endif
+                    fi
                 :: else
                 fi
             :: else
@@ -695,19 +704,23 @@ inline seat_go_on(watch)
         session_lock();
 #endif
 #ifdef BAD_OVER /* it does not look whether the session has ended */
-        is_leaving = (!has_more && SEAT_IS_USELESS(watch));
+        is_leaving = (!has_more && !seat_job[watch] && SEAT_IS_USELESS(watch));
 #else
-        is_leaving = (is_over || (!has_more && SEAT_IS_USELESS(watch)));
+        is_leaving = (is_over || (!has_more && !seat_job[watch] && SEAT_IS_USELESS(watch)));
 #endif
         if
         :: is_leaving ->
             watch_close(watch);
-            seat_free_locked(watch)
+            seat_free_locked(watch);
+            is_leaving = !seat_job[watch]
         :: !is_leaving && has_more ->
 #ifdef BAD_MORE /* the rest will be told again, as level-triggered epoll does */
             watch_rest(watch)
 #else
-            seat_job[watch] = true
+            seat_job[watch] = true;
+#ifndef BAD_DRIVEN /* the watch is the loop's until its job has run */
+            watch_rest(watch)
+#endif
 #endif
         :: !is_leaving && !has_more -> watch_rest(watch)
         fi;
@@ -717,6 +730,29 @@ inline seat_go_on(watch)
     if
     :: is_leaving -> session_unref()
     :: else
+    fi
+}
+
+/* Whether the watch is ours then, and we go on. */
+inline seat_on_job(watch, ret)
+{
+    SECTION {
+        session_lock();
+        seat_job[watch] = false;
+        ret = is_seated[watch];
+        if
+#ifdef BAD_DRIVEN
+        :: ret
+#else
+        :: ret -> watch_claim_here(watch, ret); assert(ret)
+#endif
+        :: else
+        fi;
+        mutex = NIL
+    }
+    if
+    :: ret
+    :: else -> session_unref()
     fi
 }
 
@@ -738,11 +774,8 @@ inline poll_or_run()
         :: else
         fi
     :: HAS_SEAT_JOB ->
-        d_step {
-            batch = (seat_job[FIRST_WATCH] -> FIRST_WATCH : FIRST_WATCH + 1);
-            seat_job[batch] = false;
-            result = true
-        }
+        batch = (seat_job[FIRST_WATCH] -> FIRST_WATCH : FIRST_WATCH + 1);
+        seat_on_job(batch, result)
     :: else -> result = false /* the seat has just been taken away */
     fi;
     if
@@ -1218,9 +1251,6 @@ end:
 
 /* ---- what must hold when nobody can do anything any more ---- */
 
-/* A loop that stands still keeps a seat whose job is queued on it. */
-#define IS_STUCK_SEAT(watch) (is_stopped[LOOP_OF(watch)] && seat_job[watch])
-
 #ifdef STREAMING
 #define MUST_BE_DONE(stream)                                                                       \
     (!is_stopped[HOME(stream)] && ((stream) != 1 || !is_stopped[READER]) ||                        \
@@ -1237,6 +1267,7 @@ inline check_rest()
 {
     d_step {
         left = (is_listed -> 1 : 0) + seat_count + (has_guest -> 1 : 0) + (flush_job -> 1 : 0);
+        for (at : 1 .. WATCH_COUNT) { left = left + (seat_job[at] && !is_seated[at] -> 1 : 0) }
         for (at : 1 .. STREAM_COUNT) {
             assert(is_done[at] || !MUST_BE_DONE(at)); /* no request of a loop that runs hangs */
             assert(!home_job[at] || is_stopped[HOME(at)]);
@@ -1253,9 +1284,10 @@ inline check_rest()
         left = 0;
         for (at : 1 .. WATCH_COUNT) {
             left = left + (is_seated[at] -> 1 : 0);
-            assert(!is_over || !is_seated[at] || IS_STUCK_SEAT(at));
+            assert(!is_over || !is_seated[at]);
             assert(is_seated[at] == is_registered[at]);
-            assert(watch_state[at] != WATCH_DRIVEN || IS_STUCK_SEAT(at))
+            assert(watch_state[at] != WATCH_DRIVEN);
+            assert(!seat_job[at] || is_stopped[LOOP_OF(at)])
         }
         assert(left == seat_count);
         assert(is_closed == (is_over && seat_count == 0));
