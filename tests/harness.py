@@ -2,12 +2,29 @@
 
 A check is a function that yields what is wrong, nothing when all is well, and raises Skip where it
 cannot be made. Its name says what holds."""
+import random
+import socket
 import sys
 import traceback
 
 
 class Skip(Exception):
     """The check cannot be made here; the reason."""
+
+
+def free_port():
+    """A port of 127.0.0.1 for a server that must be told one. None of those that the kernel gives away: such a one may
+    be somebody's before the server has it, and a connect to it before that may find itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        lowest = int(file.read().split()[0])
+    for port in random.sample(range(lowest // 2, lowest), min(lowest // 2, 1000)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue  # in use, or not for everybody
+    raise OSError(f"no port from {lowest // 2} to {lowest - 1} is free")
 
 
 def run(checks):

@@ -22,7 +22,7 @@ NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 GOOD = NAMES + "\n" + SERVER
 CA = "basicConstraints=critical,CA:TRUE"
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-START_S = 20
+START_S = 60
 
 
 def run(*command):
@@ -72,9 +72,7 @@ class Server:
     """`openssl s_server` with one of the certificates, as long as the block lasts."""
 
     def __init__(self, authority, name, options):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = harness.free_port()
         self.command = ["openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", "-www", "-quiet", "-cert",
                         authority.path(name, "pem"), "-key", authority.path(name, "key"), "-cipher", "ALL:@SECLEVEL=0",
                         *options]

@@ -18,14 +18,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 
 EXE = os.path.abspath(os.path.join(os.environ.get("IL_BUILD", "build"), "interloop"))
-START_S = 20
+START_S = 60
 CLEAR = "none"  # in place of a TLS version
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def find(program):
@@ -242,9 +236,9 @@ class Server:
     def __init__(self, configure, version, protocol, origin=None):
         """`origin`: a port where one serves already; else `interloop serve` does."""
         self.configure, self.version, self.protocol, self.origin_port = configure, version, protocol, origin
-        self.ports = {(version, False): free_port()}
+        self.ports = {(version, False): harness.free_port()}
         if configure in (nginx, apache2, haproxy) and version != CLEAR:
-            self.ports[version, True] = free_port()
+            self.ports[version, True] = harness.free_port()
         self.processes = []
 
     def start(self, command, **options):
