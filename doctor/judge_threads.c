@@ -21,9 +21,10 @@ void judge_stopped(struct look *look)
             finding_add_thread(finding, i);
         }
     }
-    finding_say(finding,
-                "each of the %u threads is stopped (state T), and none was given a CPU in %llu ms",
-                finding->thread_total, (unsigned long long)window_ms(look));
+    finding_say(finding, "each of the %u threads is %s, and none was given a CPU in %llu ms",
+                finding->thread_total,
+                look->is_frozen ? "in a cgroup that is frozen" : "stopped (state T)",
+                (unsigned long long)window_ms(look));
     if (look->tracer != 0) {
         finding_say(finding, "process %d traces it, as debuggers do", look->tracer);
     }

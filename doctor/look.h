@@ -324,7 +324,8 @@ struct look {
     uint64_t stopped_longest_ns;
     enum runtime_kind runtime; /* the main one, as far as files and names tell */
     uint32_t starved_count;    /* threads that are starved */
-    bool is_stopped;           /* by a signal or a debugger, for nearly the whole window */
+    bool is_stopped;           /* by a signal, a debugger, its cgroup; nearly the whole window */
+    bool is_frozen;            /* ...by its cgroup */
     pid_t tracer;              /* who traces it; 0: nobody */
     uint32_t epoll_sleepers;   /* without can_syscall: threads seen in some epoll_wait */
 

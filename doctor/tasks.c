@@ -11,10 +11,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "doctor/procfs.h"
 #include "doctor/sets.h"
 #include "doctor/tasks.h"
 #include "doctor/waits.h"
@@ -404,11 +406,36 @@ static pid_t read_tracer(const struct look *look, const struct seen_thread *thre
     return line == NULL ? 0 : atoi(line + sizeof(name) - 1);
 }
 
-/* A signal stops all threads; a debugger mostly does. A thread that ran in this window, or that is
- * not stopped at its end, is enough to look at the process like at any other. */
+/* Frozen by its cgroup, as `docker pause` does? Its threads then look asleep wherever they were.
+ * The second place is where hosts with the older hierarchy besides keep the newer one. */
+static bool is_frozen(const struct look *look)
+{
+    static const char *const mounts[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+    char path[PATH_MAX], text[8192], *group;
+
+    snprintf(path, sizeof(path), "/proc/%d/cgroup", look->pid);
+    if (procfs_read_file(path, text, sizeof(text)) <= 0 || (group = strstr(text, "0::/")) == NULL) {
+        return false;
+    }
+    group += 3;
+    group[strcspn(group, "\n")] = '\0';
+    for (size_t i = 0; i < il_array_count(mounts) && strstr(group, "/..") == NULL; i++) {
+        char events[256];
+
+        snprintf(path, sizeof(path), "%s%.3900s/cgroup.events", mounts[i], group);
+        if (procfs_read_file(path, events, sizeof(events)) > 0) {
+            return strstr(events, "frozen 1") != NULL;
+        }
+    }
+    return false;
+}
+
+/* A signal stops all threads, and so does a cgroup; a debugger mostly does. A thread that ran in
+ * this window, or that is not held at its end, is enough to look at the process like at any other.
+ */
 void tasks_find_stopped(struct look *look)
 {
-    uint32_t stopped_count = 0;
+    uint32_t held_count = 0, stopped_count = 0;
 
     for (uint32_t i = 0; i < look->thread_count; i++) {
         struct seen_thread *thread = &look->threads[i];
@@ -420,12 +447,17 @@ void tasks_find_stopped(struct look *look)
         if (thread->state == 'Z') {
             continue; /* the first thread of a process may end before the others */
         }
-        if (!is_stop_state(thread->state) || !thread->stood_still) {
+        if (!thread->stood_still) {
             return;
         }
-        if (stopped_count++ == 0) {
+        if (held_count++ == 0) {
             look->tracer = read_tracer(look, thread);
+            look->is_frozen = is_frozen(look);
+        }
+        stopped_count += is_stop_state(thread->state);
+        if (stopped_count < held_count && !look->is_frozen) {
+            return;
         }
     }
-    look->is_stopped = stopped_count > 0;
+    look->is_stopped = held_count > 0;
 }

@@ -12,8 +12,7 @@ void tasks_look(struct look *look, bool is_last);
  * those that ran and slept in between. */
 void tasks_find_starved(struct look *look);
 
-/* Is the process stopped, by a signal or a debugger, and has it been for nearly the whole window?
- */
+/* Is the process stopped, by a signal, a debugger or its cgroup, for nearly the whole window? */
 void tasks_find_stopped(struct look *look);
 
 #endif

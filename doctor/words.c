@@ -208,13 +208,19 @@ static void explain_stopped(const struct look *look, struct finding *finding)
 {
     EXPLAIN(finding,
             "The process is stopped: none of its %u threads runs, and so nothing that waits for "
-            "it moves. %s",
-            finding->thread_total,
-            look->tracer != 0 ? "A debugger holds it, or something else that traces it."
-                              : "A signal did that (SIGSTOP, or SIGTSTP as Ctrl-Z sends it).");
-    if (look->tracer != 0) {
+            "it moves. ",
+            finding->thread_total);
+    if (look->is_frozen) {
+        EXPLAIN(finding, "Its cgroup is frozen, as `docker pause` does.");
+        ADVISE(finding,
+               "Let it go on: unpause the container, or write 0 to the cgroup.freeze of "
+               "the cgroup that /proc/%d/cgroup names.",
+               look->pid);
+    } else if (look->tracer != 0) {
+        EXPLAIN(finding, "A debugger holds it, or something else that traces it.");
         ADVISE(finding, "Let it go on, or detach what traces it: process %d.", look->tracer);
     } else {
+        EXPLAIN(finding, "A signal did that (SIGSTOP, or SIGTSTP as Ctrl-Z sends it).");
         ADVISE(finding, "Let it go on: kill -CONT %d.", look->pid);
     }
 }
