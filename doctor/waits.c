@@ -197,6 +197,7 @@ void waits_of_wchan(const char *name, struct thread_wait *ret_wait)
         { "do_wait", WAIT_CHILD },        { "sk_wait_data", WAIT_FD },
         { "wait_woken", WAIT_FD },        { "unix_stream", WAIT_FD },
         { "inet_csk_accept", WAIT_FD },   { "pipe_read", WAIT_FD },
+        { "pipe_write", WAIT_FD },        { "sk_stream_wait", WAIT_FD },
     };
 
     ret_wait->kind = WAIT_OTHER;
