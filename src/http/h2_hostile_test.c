@@ -380,6 +380,8 @@ struct violation {
     const char *payload;
 };
 
+static const char frame_of_16385[16385];
+
 static const struct violation violations[] = {
     { "a push", NGHTTP2_PUSH_PROMISE, 4, 1, 5, "\0\0\0\2\x82" },
     { "a frame size of 0", NGHTTP2_SETTINGS, 0, 0, 6, "\0\5\0\0\0\0" },
@@ -393,6 +395,14 @@ static const struct violation violations[] = {
     { "SETTINGS of 33 entries", NGHTTP2_SETTINGS, 0, 0, 33 * 6, settings_of_33_entries },
     { "a reset of a stream that was never opened", NGHTTP2_RST_STREAM, 0, 77, 4, "\0\0\0\x8" },
     { "a head for a stream that was never opened", NGHTTP2_HEADERS, 5, 77, 1, "\x88" },
+    { "a wish to be pushed to", NGHTTP2_SETTINGS, 0, 0, 6, "\0\2\0\0\0\1" },
+    { "an acknowledgement with entries", NGHTTP2_SETTINGS, 1, 0, 6, "\0\3\0\0\0\1" },
+    { "SETTINGS of a stream", NGHTTP2_SETTINGS, 0, 1, 0, "" },
+    { "a PING of 7 bytes", NGHTTP2_PING, 0, 0, 7, "1234567" },
+    { "the rest of a head that never began", NGHTTP2_CONTINUATION, 4, 1, 1, "\x88" },
+    { "a frame beyond the largest", NGHTTP2_DATA, 0, 1, 16385, frame_of_16385 },
+    { "padding beyond the frame", NGHTTP2_HEADERS, 0xd, 1, 2, "\xff\x88" },
+    { "a window beyond 2^31 by an update", NGHTTP2_WINDOW_UPDATE, 0, 0, 4, "\x7f\xff\xff\xff" },
 };
 
 TEST(what_breaks_the_rules_of_the_connection_ends_it)
@@ -428,6 +438,30 @@ static const struct violation stream_violations[] = {
     { "no :status", NGHTTP2_HEADERS, 5, 1, 5, "\0\1a\1b" },
     { "an upper-case name", NGHTTP2_HEADERS, 5, 1, 6, "\x88\0\1A\1b" },
     { "a header of the connection", NGHTTP2_HEADERS, 5, 1, 19, "\x88\0\nconnection\5close" },
+    { "two statuses", NGHTTP2_HEADERS, 5, 1, 2, "\x88\x88" },
+    { "a status behind a field", NGHTTP2_HEADERS, 5, 1, 6, "\0\1a\1b\x88" },
+    { "a method", NGHTTP2_HEADERS, 5, 1, 2, "\x88\x82" },
+    { "a status that switches protocols", NGHTTP2_HEADERS, 5, 1, 5,
+      "\x8\3"
+      "101" },
+    { "an interim head at the end", NGHTTP2_HEADERS, 5, 1, 5,
+      "\x8\3"
+      "103" },
+    { "a status that is no number", NGHTTP2_HEADERS, 5, 1, 5,
+      "\x8\3"
+      "2a0" },
+    { "two lengths", NGHTTP2_HEADERS, 4, 1, 9,
+      "\x88\x0f\x0d\1"
+      "3\x0f\x0d\1"
+      "4" },
+    { "a length with a sign", NGHTTP2_HEADERS, 4, 1, 6,
+      "\x88\x0f\x0d\2"
+      "+3" },
+    { "a line break in a value", NGHTTP2_HEADERS, 5, 1, 8, "\x88\0\1a\3b\nc" },
+    { "a NUL in a value", NGHTTP2_HEADERS, 5, 1, 8, "\x88\0\1a\3b\0c" },
+    { "a space in a name", NGHTTP2_HEADERS, 5, 1, 8, "\x88\0\3a b\1c" },
+    { "no name", NGHTTP2_HEADERS, 5, 1, 5, "\x88\0\0\1c" },
+    { "transfer-encoding", NGHTTP2_HEADERS, 5, 1, 28, "\x88\0\x11transfer-encoding\7chunked" },
     { "less body than announced", NGHTTP2_HEADERS, 5, 1, 5,
       "\x88\x0f\x0d\1"
       "3" },
