@@ -489,10 +489,10 @@ static enum loop_result seat_on_job(struct il_loop *loop, struct job *job)
 
 void session_check_pulse_locked(struct session *session, struct il_loop *loop)
 {
-    uint64_t now_ns = sys_now_ns();
+    uint64_t now_ns = loop_now_ns(loop); /* others may have received since */
 
     if (session->shared.is_over ||
-        now_ns - session->shared.received_ns < SESSION_PING_MS * LOOP_NS_PER_MS) {
+        now_ns < session->shared.received_ns + SESSION_PING_MS * LOOP_NS_PER_MS) {
         return;
     }
     session_refresh_locked(session, loop); /* the answer may have been there for long, unread */

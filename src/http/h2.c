@@ -355,19 +355,20 @@ static int on_frame_received(nghttp2_session *session, const nghttp2_frame *fram
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes,
                    size_t size, void *arg)
 {
-    struct h2_stream *stream = stream_of(arg, id);
-
+    struct h2 *h2 = arg;
+    struct h2_stream *stream = stream_of(h2, id);
     bool is_wanted = stream != NULL && !stream->has_failed;
 
-    if (!IL_MUTANT(WINDOW_KEPT) && (!is_wanted || !stream->h2->events->holds_window)) {
-        h2_check_queued(arg, nghttp2_session_consume_connection(session, size));
+    if (!IL_MUTANT(WINDOW_KEPT) && (!is_wanted || !h2->events->holds_window)) {
+        h2->used_size += size;
     }
     if (!is_wanted) {
         return 0;
     }
-    note_progress(arg);
+    note_progress(h2);
+    stream->is_last_frame = (flags & NGHTTP2_FLAG_END_STREAM) != 0;
     stream->body_received += size;
-    if (!stream->h2->events->on_body(stream, (const char *)bytes, size)) {
+    if (!h2->events->on_body(stream, (const char *)bytes, size)) {
         stream->has_failed = true;
         stream_reset(stream, NGHTTP2_CANCEL);
     }
@@ -404,11 +405,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     struct h2 *h2 = arg;
 
     if (frame->hd.type == NGHTTP2_HEADERS) {
-        struct h2_stream *stream = stream_of(h2, frame->hd.stream_id);
-
-        if (stream != NULL) {
-            stream->is_sent = true;
-        }
+        h2->sent_id_max = frame->hd.stream_id; /* requests go out in the order of their numbers */
         if (h2->owes_goodbye) {
             h2_say_goodbye(h2);
         }
@@ -418,6 +415,11 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         h2_describe_goaway(&frame->goaway, &h2->error);
     }
     return 0;
+}
+
+static bool stream_is_sent(const struct h2_stream *stream)
+{
+    return stream->id <= stream->h2->sent_id_max;
 }
 
 static struct h2_stream *stream_find(const struct h2 *h2, int32_t id)
@@ -440,7 +442,7 @@ static int on_frame_not_sent(nghttp2_session *session, const nghttp2_frame *fram
     struct h2_stream *stream;
 
     if (frame->hd.type != NGHTTP2_HEADERS ||
-        (stream = stream_find(arg, frame->hd.stream_id)) == NULL || stream->is_sent) {
+        (stream = stream_find(arg, frame->hd.stream_id)) == NULL || stream_is_sent(stream)) {
         return 0;
     }
     /* It may have opened the stream before it failed, and would tell of its end as well. */
@@ -617,6 +619,10 @@ enum il_code h2_feed(struct h2 *h2, const char *bytes, size_t size, struct il_er
                        H2_IDLE_BYTES_MAX);
         fed = h2_refuse(h2, IL_EPROTOCOL, what);
     }
+    if (fed >= 0 && h2->used_size > 0) {
+        h2_check_queued(h2, nghttp2_session_consume_connection(h2->session, h2->used_size));
+        h2->used_size = 0;
+    }
     h2_note_step(h2);
     return fed < 0 ? h2_report_fatal(h2, (int)fed, err) : IL_OK;
 }
@@ -661,9 +667,10 @@ void h2_fail(struct h2 *h2, const struct il_error *error)
         if (stream->is_ended && !stream->has_failed) {
             stream_end(stream, H2_END_COMPLETE); /* only our half was still open */
         } else {
-            stream_end(stream, (stream->is_sent && !IL_MUTANT(SEEN_AGAIN)) || stream->has_failed
-                                   ? H2_END_FAILED
-                                   : H2_END_REFUSED);
+            stream_end(stream,
+                       (stream_is_sent(stream) && !IL_MUTANT(SEEN_AGAIN)) || stream->has_failed
+                           ? H2_END_FAILED
+                           : H2_END_REFUSED);
         }
     }
 }
@@ -682,13 +689,12 @@ void h2_consume(struct h2_stream *stream, size_t size)
     if (stream->h2->events->holds_window) {
         h2_check_queued(stream->h2, nghttp2_session_consume_connection(stream->h2->session, size));
     }
-    if (stream->id != 0) {
+    if (stream->id != 0 && !stream->is_last_frame) { /* else the server has no more for it */
         h2_check_queued(stream->h2,
                         nghttp2_session_consume_stream(stream->h2->session, stream->id, size));
-        if (IL_MUTANT(WINDOW_KEPT)) {
-            h2_check_queued(stream->h2,
-                            nghttp2_session_consume_connection(stream->h2->session, size));
-        }
+    }
+    if (stream->id != 0 && IL_MUTANT(WINDOW_KEPT)) {
+        h2_check_queued(stream->h2, nghttp2_session_consume_connection(stream->h2->session, size));
     }
 }
 
@@ -731,7 +737,7 @@ static bool is_all_sent(const struct h2 *h2)
 {
     il_list_for_each(&h2->streams, node)
     {
-        if (!il_container_of(node, struct h2_stream, link)->is_sent) {
+        if (!stream_is_sent(il_container_of(node, struct h2_stream, link))) {
             return false;
         }
     }

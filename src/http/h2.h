@@ -84,7 +84,7 @@ struct h2_stream {
 
     /* private */
     struct il_list link;
-    bool is_head_request, is_in_trailers, is_sent, is_ended, has_failed;
+    bool is_head_request, is_in_trailers, is_last_frame, is_ended, has_failed;
     uint32_t informational_count;
     uint32_t head_size, field_count;
 };
@@ -96,6 +96,8 @@ struct h2 {
     struct h1_response_limits limits;
     struct il_list streams;
     struct h2_stream *recent; /* the one that events were last about; NULL: none, or it is over */
+    int32_t sent_id_max;      /* the last request's that has gone out */
+    size_t used_size; /* of bodies, for which the connection's window is yet to be given back */
     uint32_t stream_count;
     uint32_t stream_count_max; /* what the server allows at a time; grows and shrinks */
     bool has_settings;         /* the server's first SETTINGS have come */
