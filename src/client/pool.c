@@ -235,6 +235,13 @@ static bool conn_is_expired(const struct pool *pool, const struct conn *conn, ui
 
 /* ---- taking ---- */
 
+static void pool_got_set(struct pool_got *got, struct session *session, struct conn *conn)
+{
+    got->answer = session != NULL ? POOL_SHARED : POOL_TAKEN;
+    got->session = session;
+    got->conn = conn;
+}
+
 static bool conn_try_take_locked(struct pool *pool, struct conn *conn, struct il_loop *loop)
 {
     struct pool_shelf *shelf = &pool->shelves[conn->pooled.shelf_index];
@@ -288,25 +295,30 @@ static struct conn *rest_take_locked(struct pool *pool, struct pool_rest *rest,
     return NULL;
 }
 
-/* The common case: what the call's own shelf has, and nothing but its lock. */
-static struct conn *shelf_take(struct pool *pool, const struct pool_identity *identity,
-                               uint32_t hash, struct il_call *call, struct il_loop *loop,
-                               bool is_fresh)
+/* The common case: a session, or what the call's own shelf has, with nothing but its lock. */
+static bool shelf_take(struct pool *pool, const struct pool_identity *identity, uint32_t hash,
+                       struct il_call *call, struct il_loop *loop, bool is_fresh,
+                       struct pool_got *ret_got)
 {
     struct pool_shelf *shelf = &pool->shelves[call->shelf_index];
+    struct pool_origin *origin = NULL;
+    struct session *session = NULL;
     struct conn *conn = NULL;
 
     sys_mutex_lock(&shelf->mutex);
     shelf_list_call_locked(shelf, call);
     if (!is_fresh) {
-        struct pool_origin *origin = origin_find_locked(pool, identity, hash);
-
-        if (origin != NULL) {
-            conn = rest_take_locked(pool, &origin->rests[call->shelf_index], loop);
-        }
+        origin = origin_find_locked(pool, identity, hash);
+    }
+    if (origin != NULL) {
+        session = shelf_take_session_locked(shelf, origin, loop);
+    }
+    if (origin != NULL && session == NULL) {
+        conn = rest_take_locked(pool, &origin->rests[call->shelf_index], loop);
     }
     sys_mutex_unlock(&shelf->mutex);
-    return conn;
+    pool_got_set(ret_got, session, conn);
+    return session != NULL || conn != NULL;
 }
 
 /* Retire what has expired on a shelf. The pool's mutex and the shelf's are held. */
@@ -386,6 +398,19 @@ static bool loop_opens_one_for_all(const struct pool *pool, struct pool_origin *
     return group != NULL && group->dialing_count > 0;
 }
 
+/* A place among the streams of a session; NULL: there is none. The pool's mutex is held. */
+static struct session *pool_take_session_locked(struct pool *pool, struct pool_origin *origin,
+                                                uint8_t shelf_index, struct il_loop *loop)
+{
+    struct pool_shelf *shelf = &pool->shelves[shelf_index];
+    struct session *session;
+
+    sys_mutex_lock(&shelf->mutex);
+    session = shelf_take_session_locked(shelf, origin, loop);
+    sys_mutex_unlock(&shelf->mutex);
+    return session;
+}
+
 /* Nothing idle: a place to open a connection, or a place in the queue. */
 static enum il_code origin_queue_locked(struct pool *pool, struct pool_origin *origin,
                                         struct il_call *call, struct il_loop *loop, bool is_fresh,
@@ -460,7 +485,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
     atomic_fetch_add(&origin->waiter_count, 1); /* before we look: see pool.h */
     /* Rather a session that has served before than to wait for who may never come. */
     if (!is_fresh || (call->place == NULL && !pool_has_place(pool, origin))) {
-        session = origin_take_session_locked(pool, origin, loop);
+        session = pool_take_session_locked(pool, origin, call->shelf_index, loop);
     }
     if (!is_fresh && session == NULL) {
         conn = origin_take_locked(pool, origin, call->shelf_index, loop, &work);
@@ -470,9 +495,7 @@ static IL_NOINLINE enum il_code pool_acquire_slowly(struct pool *pool,
             waiter_pass_on_locked(pool, call, &work);
             waiter_dequeue_locked(pool, call, &work);
         }
-        *ret_got = (struct pool_got){ .answer = session != NULL ? POOL_SHARED : POOL_TAKEN,
-                                      .conn = conn,
-                                      .session = session };
+        pool_got_set(ret_got, session, conn);
     } else {
         code = origin_queue_locked(pool, origin, call, loop, is_fresh, &work, ret_got, err);
     }
@@ -491,13 +514,9 @@ enum il_code pool_acquire(struct pool *pool, const struct pool_identity *identit
 {
     uint32_t hash = identity_hash(identity);
 
-    if (call->waiter.origin == NULL) { /* nobody but the call's own loop changes that */
-        struct conn *conn = shelf_take(pool, identity, hash, call, loop, is_fresh);
-
-        if (conn != NULL) {
-            *ret_got = (struct pool_got){ .answer = POOL_TAKEN, .conn = conn };
-            return IL_OK;
-        }
+    if (call->waiter.origin == NULL && /* nobody but the call's own loop changes that */
+        shelf_take(pool, identity, hash, call, loop, is_fresh, ret_got)) {
+        return IL_OK;
     }
     return pool_acquire_slowly(pool, identity, hash, call, loop, is_fresh, ret_got, err);
 }

@@ -10,8 +10,8 @@
  *     loop 2 ---------> shelf 2   idle, calls, spares       |         counts, the waiters
  *       ...               ...                              /
  *
- *   acquire   own shelf, under its lock. Only if there is nothing: under the pool's lock, all the
- *             shelves, one after the other, and then the queue
+ *   acquire   a place on a session, or own shelf, under its lock. Only if there is nothing: under
+ *             the pool's lock, all the shelves, one after the other, and then the queue
  *   put       own shelf, under its lock, if nobody waits and no limit can be reached. Else under
  *             the pool's lock, which then wakes or trims
  *
@@ -38,8 +38,9 @@
  *   pool->mutex                 pool->connections, sessions, waiters and their groups; connection
  *                               counts are written there, and read by anyone
  *   the shelf's mutex           its calls, spares, idle connections, and a connection's place there
- *   any of them                 pool->buckets may be read
- *   all of them                 pool->buckets may be written */
+ *   any of them                 pool->buckets and origin->sessions may be read, and a place among a
+ *                               session's streams be taken (pool_session.c)
+ *   all of them                 those may be written */
 #ifndef IL_CLIENT_POOL_H
 #define IL_CLIENT_POOL_H
 
@@ -123,7 +124,6 @@ struct pool {
     _Atomic uint32_t connection_count;
     uint32_t waiter_count; /* that count for waiters_max: those that do not dial */
     uint64_t connections_total, retries_total;
-    uint64_t session_reuses_total, session_moves_total;
     bool assigns;     /* bound driver */
     bool is_orphaned; /* the users have let go of the client; written under all mutexes */
     uint32_t idle_max, idle_per_host_max, connections_per_host_max, waiters_max;

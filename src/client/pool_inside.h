@@ -78,10 +78,11 @@ bool origin_assign_locked(struct pool *pool, struct pool_origin *origin, struct 
 
 /* ---- pool_session.c; the pool's mutex is held ---- */
 
-/* A session with a free place, or NULL; likewise, with the place and a reference taken. */
-struct session *origin_find_session_locked(const struct pool_origin *origin);
-struct session *origin_take_session_locked(struct pool *pool, struct pool_origin *origin,
-                                           const struct il_loop *loop);
+/* Is there a session with a free place? With the second one is taken, and a reference; NULL: there
+ * is none. The mutex of a shelf is enough, for the second that of the loop's. */
+bool origin_has_session_locked(const struct pool_origin *origin);
+struct session *shelf_take_session_locked(struct pool_shelf *shelf, struct pool_origin *origin,
+                                          const struct il_loop *loop);
 void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work);
 void pool_count_sessions_locked(const struct pool *pool, struct il_client_stats *stats);
 

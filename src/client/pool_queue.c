@@ -105,7 +105,7 @@ void origin_wake_locked(struct pool_origin *origin, struct pool_work *work)
 static bool origin_has_something(const struct pool *pool, const struct pool_origin *origin)
 {
     return origin_idle_count(origin) > 0 || pool_has_place(pool, origin) ||
-           origin_find_session_locked(origin) != NULL;
+           origin_has_session_locked(origin);
 }
 
 /* ---- waiting ---- */

@@ -4,7 +4,11 @@
  * moment behind: a session that is still listed may have ended. Who was sent there finds out, gives
  * the place back, and asks again.
  *
- * Owns: a reference to each session that is listed. Threads: any; pool->mutex guards all of it. */
+ * Places are taken by compare-and-swap, under any of the pool's mutexes, so that a request needs no
+ * more than its own shelf's; they are given back, and sessions listed and unlisted, under the
+ * pool's and all of the shelves'.
+ *
+ * Owns: a reference to each session that is listed. Threads: any. */
 #include "client/call.h"
 #include "client/client.h"
 #include "client/pool_inside.h"
@@ -15,29 +19,44 @@ static struct session *session_at(struct il_list *node)
     return il_container_of(node, struct session, pooled.origin_link);
 }
 
-struct session *origin_find_session_locked(const struct pool_origin *origin)
+static bool session_try_take_place(struct session *session)
+{
+    uint32_t count = atomic_load(&session->pooled.slot_count);
+
+    while (count < atomic_load(&session->pooled.slot_max)) {
+        if (atomic_compare_exchange_weak(&session->pooled.slot_count, &count, count + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool origin_has_session_locked(const struct pool_origin *origin)
 {
     il_list_for_each(&origin->sessions, node)
     {
-        if (session_at(node)->pooled.slot_count < session_at(node)->pooled.slot_max) {
-            return session_at(node);
+        if (atomic_load(&session_at(node)->pooled.slot_count) <
+            atomic_load(&session_at(node)->pooled.slot_max)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct session *shelf_take_session_locked(struct pool_shelf *shelf, struct pool_origin *origin,
+                                          const struct il_loop *loop)
+{
+    il_list_for_each(&origin->sessions, node)
+    {
+        struct session *session = session_at(node);
+
+        if (session_try_take_place(session)) {
+            shelf->reuses_total++;
+            shelf->moves_total += session_is_moved(session, loop);
+            return session_ref(session);
         }
     }
     return NULL;
-}
-
-struct session *origin_take_session_locked(struct pool *pool, struct pool_origin *origin,
-                                           const struct il_loop *loop)
-{
-    struct session *session = origin_find_session_locked(origin);
-
-    if (session != NULL) {
-        session->pooled.slot_count++;
-        pool->session_reuses_total++;
-        pool->session_moves_total += session_is_moved(session, loop);
-        (void)session_ref(session);
-    }
-    return session;
 }
 
 void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct session *session,
@@ -47,44 +66,61 @@ void pool_session_opened(struct pool *pool, struct pool_origin *origin, struct s
 
     sys_mutex_lock(&pool->mutex);
     il_assert(session->pooled.origin == origin);
-    session->pooled.slot_count = 1;
-    if (origin->stream_max != 0 && origin->stream_max < session->pooled.slot_max) {
+    atomic_store(&session->pooled.slot_count, 1);
+    if (origin->stream_max != 0 && origin->stream_max < atomic_load(&session->pooled.slot_max)) {
         /* It will say itself; until then the last one's word counts, but nobody may be sent to a
          * place that the session does not know of: he would be sent there again, for ever. */
-        session->pooled.slot_max = origin->stream_max;
+        atomic_store(&session->pooled.slot_max, origin->stream_max);
     }
     il_list_push_back(&pool->sessions, &session_ref(session)->pooled.link);
     pool->connections_total++;
     session->pooled.is_private = is_private;
     if (!is_private) {
+        shelves_lock(pool);
         il_list_push_back(&origin->sessions, &session->pooled.origin_link);
+        shelves_unlock(pool);
         origin_wake_locked(origin, &work);
     }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
 }
 
-/* Off all lists; the pool's reference is the caller's. False: it was off already. */
-static bool session_unlist_locked(struct pool *pool, struct session *session,
+static bool session_is_idle(const struct session *session)
+{
+    return session->pooled.origin != NULL && atomic_load(&session->pooled.slot_count) == 0;
+}
+
+/* It takes no more streams, or, with `if_idle`, only if it has none: else false. */
+static bool session_unlink_locked(struct pool *pool, struct session *session, bool if_idle)
+{
+    bool is_unlinked;
+
+    shelves_lock(pool); /* nobody takes a place meanwhile */
+    is_unlinked = !if_idle || session_is_idle(session);
+    if (is_unlinked) {
+        il_list_unlink(&session->pooled.origin_link);
+    }
+    shelves_unlock(pool);
+    return is_unlinked;
+}
+
+/* Off all lists; the pool's reference is the caller's. False: it was off already, or, with
+ * `if_idle`, somebody has a place there. */
+static bool session_unlist_locked(struct pool *pool, struct session *session, bool if_idle,
                                   struct pool_work *work)
 {
     struct pool_origin *origin = session->pooled.origin;
 
-    if (origin == NULL) {
+    if (origin == NULL || (if_idle && !session_is_idle(session)) ||
+        !session_unlink_locked(pool, session, if_idle)) {
         return false;
     }
     il_list_unlink(&session->pooled.link);
-    il_list_unlink(&session->pooled.origin_link);
     session->pooled.origin = NULL;
     origin_count_locked(pool, origin, -1);
     origin_wake_locked(origin, work);
     origin_drop_if_empty_locked(pool, origin, work);
     return true;
-}
-
-static bool session_is_idle(const struct session *session)
-{
-    return session->pooled.origin != NULL && session->pooled.slot_count == 0;
 }
 
 void pool_session_hear(struct pool *pool, struct session *session,
@@ -94,31 +130,30 @@ void pool_session_hear(struct pool *pool, struct session *session,
     bool was_listed = false;
 
     sys_mutex_lock(&pool->mutex);
-    session->pooled.slot_count -= news->freed;
-    if (session->pooled.slot_count == 0) {
+    if (atomic_fetch_sub(&session->pooled.slot_count, news->freed) == news->freed) {
         session->pooled.idle_since_ns = sys_now_ns();
     }
     if (news->number > session->pooled.heard_number) {
         session->pooled.heard_number = news->number;
         if (news->has_settings) {
-            session->pooled.slot_max = news->max;
+            atomic_store(&session->pooled.slot_max, news->max);
         }
         if (news->has_settings && session->pooled.origin != NULL) {
             session->pooled.origin->stream_max = news->max;
         }
     }
     if (news->is_gone) {
-        was_listed = session_unlist_locked(pool, session, &work);
+        was_listed = session_unlist_locked(pool, session, false, &work);
     } else if (session->pooled.origin != NULL) {
-        if (!news->is_open) {
-            il_list_unlink(&session->pooled.origin_link);
+        if (!news->is_open && il_list_is_linked(&session->pooled.origin_link)) {
+            (void)session_unlink_locked(pool, session, false);
         }
         origin_wake_locked(session->pooled.origin, &work);
     }
     /* The users may have let go of the client before they heard of its last response from us; one
      * that is private is of no use to anybody when its call could not even begin. */
-    if (session_is_idle(session) && (pool->is_orphaned || session->pooled.is_private) &&
-        session_unlist_locked(pool, session, &work)) {
+    if ((pool->is_orphaned || session->pooled.is_private) &&
+        session_unlist_locked(pool, session, true, &work)) {
         session->close_next = work.retire;
         work.retire = session;
     }
@@ -167,11 +202,9 @@ void pool_count_sessions_locked(const struct pool *pool, struct il_client_stats 
         const struct session *session = il_container_of(node, struct session, pooled.link);
 
         stats->sessions++;
-        stats->streams += session->pooled.slot_count;
+        stats->streams += atomic_load(&session->pooled.slot_count);
         stats->idle += session_is_idle(session);
     }
-    stats->reuses_total += pool->session_reuses_total;
-    stats->moves_total += pool->session_moves_total;
 }
 
 bool pool_session_expire(struct pool *pool, struct session *session, uint64_t now_ns)
@@ -180,9 +213,9 @@ bool pool_session_expire(struct pool *pool, struct session *session, uint64_t no
     bool is_expired;
 
     sys_mutex_lock(&pool->mutex);
-    is_expired = session_is_idle(session) && pool->idle_timeout_ns != UINT64_MAX &&
+    is_expired = pool->idle_timeout_ns != UINT64_MAX &&
                  now_ns >= session->pooled.idle_since_ns + pool->idle_timeout_ns &&
-                 session_unlist_locked(pool, session, &work);
+                 session_unlist_locked(pool, session, true, &work);
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
     return is_expired;
@@ -194,7 +227,7 @@ void pool_retire_idle_sessions_locked(struct pool *pool, struct pool_work *work)
     {
         struct session *session = il_container_of(node, struct session, pooled.link);
 
-        if (session_is_idle(session) && session_unlist_locked(pool, session, work)) {
+        if (session_unlist_locked(pool, session, true, work)) {
             session->close_next = work->retire;
             work->retire = session;
         }

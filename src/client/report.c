@@ -143,7 +143,7 @@ static void report_owners(struct session *session, struct client_conn_report *co
     _Static_assert(CLIENT_OWNERS_MAX == SESSION_OWNERS_MAX, "all that are found are told");
     session_find_owners(session, &owners);
     copy->is_owners = owners.stream_count > 0 &&
-                      owners.stream_count >= session->pooled.slot_count &&
+                      owners.stream_count >= atomic_load(&session->pooled.slot_count) &&
                       owners.loop_count <= CLIENT_OWNERS_MAX;
     copy->owner_loop_count = copy->is_owners ? owners.loop_count : 0;
     copy->gives_way = owners.unread_count > 0 && gives_way(session->client);
@@ -153,18 +153,20 @@ static void report_owners(struct session *session, struct client_conn_report *co
 static void report_session(struct il_client *client, struct session *session, uint64_t now_ns,
                            struct client_conn_report *copy)
 {
+    uint32_t slot_count = atomic_load(&session->pooled.slot_count);
+
     memset(copy, 0, sizeof(*copy));
     copy->is_bound = session->driver != NULL;
     copy->is_shared = !copy->is_bound;
-    copy->is_idle = session->pooled.slot_count == 0;
+    copy->is_idle = slot_count == 0;
     copy->is_exchanging = !atomic_load(&session->is_unsent);
     copy->loop_id = copy->is_bound ? session->driver->id : 0;
     copy->is_window_used_up = copy->is_bound && atomic_load(&session->window_left) == 0;
     copy->hoarder_loop_id = atomic_load(&session->hoarder_loop_id);
     copy->since_ns = session->opened_ns;
     report_owners(session, copy);
-    (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u stream%s",
-                   session->pooled.slot_count, il_plural(session->pooled.slot_count));
+    (void)snprintf(copy->view.state, sizeof(copy->view.state), "%u stream%s", slot_count,
+                   il_plural(slot_count));
     report_any(client, session->id, session->pooled.origin, now_ns, copy);
     /* Who ends a session closes its socket before the pool hears of it: the number could be
      * another's by the time that it is asked. */

@@ -641,7 +641,7 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
     atomic_init(&session->window_left, UINT32_MAX);
     session->shared.stream = *stream;
     session->peer = stream->peer;
-    session->pooled.slot_max = session->shared.h2.stream_count_max;
+    atomic_init(&session->pooled.slot_max, session->shared.h2.stream_count_max);
     atomic_init(&session->drove_loop_id, loop->id);
     session->opened_ns = session->shared.received_ns = sys_now_ns();
     session->shared.told =

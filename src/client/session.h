@@ -82,8 +82,8 @@ struct session {
     struct {                        /* any thread, with the pool's mutex held */
         struct pool_origin *origin; /* NULL once the pool has forgotten the session */
         struct il_list link;        /* pool->sessions */
-        struct il_list origin_link; /* origin->sessions, while it takes more streams */
-        uint32_t slot_count, slot_max;
+        struct il_list origin_link; /* origin->sessions, while it takes more streams: likewise */
+        _Atomic uint32_t slot_count, slot_max; /* a place is taken with any of its mutexes */
         bool is_private;        /* for the call that opened it, and for nobody else */
         uint64_t heard_number;  /* of the last news */
         uint64_t idle_since_ns; /* no slot is taken */
