@@ -60,6 +60,7 @@ void session_unref(struct session *session)
         return;
     }
     il_assert(il_list_is_empty(&session->shared.seats));
+    il_assert(session->shared.told_first == NULL);
     il_assert(!il_list_is_linked(&session->pooled.link));
     stream_close(&session->shared.stream);
     h2_deinit(&session->shared.h2);
@@ -290,9 +291,11 @@ static void session_end_if_done_locked(struct session *session) IL_LOCKED(sessio
 void session_unlock(struct session *session)
 {
     struct pool_session_news news;
+    struct session_told told;
     bool is_news;
 
     session_end_if_done_locked(session);
+    session_collect_locked(session, &told);
     news = (struct pool_session_news){
         .freed = session->shared.freed_slots,
         .max = session->shared.h2.stream_count_max,
@@ -315,6 +318,7 @@ void session_unlock(struct session *session)
         (void)session_ref(session); /* the caller's may be a seat's, which others can take away */
     }
     sys_mutex_unlock(&session->shared.mutex);
+    session_post_told(&told);
     if (is_news) {
         pool_session_hear(&session->client->pool, session, &news);
         session_unref(session);
@@ -323,6 +327,7 @@ void session_unlock(struct session *session)
 
 void session_unlock_unchanged(struct session *session)
 {
+    il_assert(session->shared.told_first == NULL);
     sys_mutex_unlock(&session->shared.mutex);
 }
 
@@ -648,6 +653,7 @@ enum il_code session_new(struct il_client *client, struct pool_origin *origin, s
         (struct pool_session_news){ .max = session->shared.h2.stream_count_max, .is_open = true };
     atomic_init(&session->ref_count, 1);
     il_list_init(&session->shared.seats);
+    session->shared.told_end = &session->shared.told_first;
     il_list_init(&session->guest.link);
     il_list_init(&session->pooled.link);
     il_list_init(&session->pooled.origin_link);

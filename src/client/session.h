@@ -8,7 +8,7 @@
  *          receives, feeds h2       finds nothing left
  *            |
  *            +--> puts what came for B's and C's streams where their owners find it,
- *                 and posts a job to each one's loop
+ *                 and then posts the jobs of each one's loop, all at once
  *
  * Nobody owns the session and nobody leads. Each loop that has a stream open on it has a *seat*: a
  * watch of its own on the socket, in its own epoll set. Every set is told of every event, and
@@ -25,9 +25,9 @@
  * event that is of no use to it.
  *
  * The mutex is held while bytes are received, parsed and sent: never over user code, never over a
- * wait. Under it loops are posted to and parties woken, which blocks nobody. The pool's mutex is
- * not taken under it: what the pool must know (a place is free, the server takes no more) is told
- * after it, in session_unlock.
+ * wait. Under it parties are woken, which blocks nobody. Loops are told after it, in
+ * session_unlock, and so is the pool, whose mutex is not taken under it (a place is free, the
+ * server takes no more).
  *
  * With the bound driver a session behaves as hyper's do: one loop, the one that opened it, has the
  * only seat, and alone receives and sends; and bodies that nobody has read take from the
@@ -76,7 +76,9 @@ struct session {
         bool is_over;                      /* nothing is received or sent any more */
         bool is_flush_posted, must_retire; /* bound driver */
         uint32_t freed_slots;              /* to be told to the pool */
-        struct pool_session_news told;     /* what it was told last */
+        struct session_stream *told_first; /* to be told to their homes, the oldest first */
+        struct session_stream **told_end;
+        struct pool_session_news told; /* what it was told last */
     } shared;
 
     struct {                        /* any thread, with the pool's mutex held */
@@ -155,7 +157,7 @@ struct session_seat;
 
 void session_lock(struct session *session) IL_ACQUIRES(session->shared.mutex) IL_NO_TSA;
 
-/* Unlock, and tell the pool what has changed. */
+/* Unlock, tell the home loops what has come for their streams, and the pool what has changed. */
 void session_unlock(struct session *session) IL_RELEASES(session->shared.mutex) IL_NO_TSA;
 
 /* Unlock after nothing but looking, and nothing that the pool would want to know. */
@@ -191,6 +193,16 @@ extern const struct h2_events session_stream_events_bound; /* with holds_window,
 /* The part of session_look_after that has to do with streams. */
 void session_take_unread_locked(struct session *session, uint64_t *look_ns)
     IL_LOCKED(session->shared.mutex);
+
+/* What unlocking has to tell, in session_told.c: collected under the mutex, posted after it. */
+struct session_told {
+    struct job *jobs;             /* of streams, linked by next */
+    struct session_stream *ended; /* of whose end nobody wants to know any more */
+};
+
+void session_collect_locked(struct session *session, struct session_told *ret_told)
+    IL_LOCKED(session->shared.mutex);
+void session_post_told(struct session_told *told);
 
 /* The session has ended: the stream's seat is gone. */
 void session_stream_stand_up(struct h2_stream *stream);

@@ -10,175 +10,7 @@
 #include <stdio.h>
 
 #include "client/drivers.h"
-#include "client/session.h"
-
-struct session_stream {
-    struct session *session;           /* a reference */
-    struct il_loop *home;              /* a reference */
-    struct session_stream *next_spare; /* while it is none at all */
-    struct job home_job;
-    bool is_streaming;
-    _Atomic uint32_t ref_count;
-
-    struct {                  /* the home loop's holder */
-        struct il_call *call; /* NULL once it is over */
-    } home_held;
-
-    struct {                          /* any thread, with the session's mutex held */
-        uint64_t owner_loop_id;       /* whose next step it is: home, or where it was read last */
-        struct session_seat *seat;    /* that counts it; NULL: none */
-        struct il_response *response; /* where head and body go; NULL: nobody wants them */
-        const char *body;             /* request's, not yet sent; the call's */
-        size_t body_size;
-        struct il_bytes source; /* request's, made piece by piece, not yet sent */
-        bool is_source, is_source_ended;
-        bool is_request_sent;
-        bool has_head;          /* in `response`; what h2 has of it may yet have come to nothing */
-        struct il_bytes chunks; /* streamed: response's body, not yet read */
-        bool is_over;
-        enum h2_end end; /* once it is */
-        bool is_lost;    /* with the whole session */
-        bool is_home_posted;
-        struct party *reader;     /* borrowed while it waits */
-        uint64_t unread_since_ns; /* streamed, and nobody has read since then; 0: does not apply */
-        struct h2_stream h2;      /* the last: its memory stays when the rest is zeroed */
-    } shared;
-};
-
-static struct session_stream *stream_of(struct h2_stream *h2)
-{
-    return il_container_of(h2, struct session_stream, shared.h2);
-}
-
-/* ---- memory: a loop keeps what its finished streams leave behind ---- */
-
-#define SPARES_MAX 64 /* of one loop; about 1 KiB each, and its headers */
-
-/* A loop's; loop->held.streams. */
-struct stream_spares {
-    struct loop_guest guest;
-    struct session_stream *first;
-    uint32_t count;
-};
-
-static void stream_free(struct session_stream *x)
-{
-    h2_stream_deinit(&x->shared.h2);
-    il_free(x);
-}
-
-static void spares_on_loop_end(struct loop_guest *guest)
-{
-    struct stream_spares *spares = il_container_of(guest, struct stream_spares, guest);
-
-    while (spares->first != NULL) {
-        struct session_stream *x = spares->first;
-
-        spares->first = x->next_spare;
-        stream_free(x);
-    }
-    il_free(spares);
-}
-
-/* NULL: no memory, or the loop is ending. */
-static struct stream_spares *spares_of(struct il_loop *loop) IL_ON_LOOP(loop)
-{
-    if (loop->held.is_ending) {
-        loop->held.streams = NULL; /* freed already, or about to be */
-    } else if (IL_UNLIKELY(loop->held.streams == NULL)) {
-        struct stream_spares *spares = il_calloc(1, sizeof(*spares));
-
-        if (spares != NULL) {
-            il_list_init(&spares->guest.link);
-            spares->guest.on_loop_end = spares_on_loop_end;
-            loop->held.streams = spares;
-            loop_guest_add(loop, &spares->guest);
-        }
-    }
-    return loop->held.streams;
-}
-
-/* A stream that is empty but for the memory of its headers. NULL: no memory. */
-static struct session_stream *spares_take(struct il_loop *loop)
-{
-    struct stream_spares *spares = loop->held.is_ending ? NULL : loop->held.streams;
-    struct session_stream *x;
-
-    if (IL_LIKELY(spares != NULL && spares->first != NULL)) {
-        x = spares->first;
-        spares->first = x->next_spare;
-        spares->count--;
-        return x;
-    }
-    x = il_calloc(1, sizeof(*x));
-    if (x != NULL) {
-        h2_stream_init(&x->shared.h2);
-    }
-    return x;
-}
-
-static void spares_give(struct session_stream *x, struct il_loop *loop)
-{
-    struct stream_spares *spares = NULL;
-
-    if (loop_is_held_by_me(loop)) {
-        il_assert_on_loop(loop);
-        spares = spares_of(loop);
-    }
-    if (spares == NULL || spares->count == SPARES_MAX) {
-        stream_free(x);
-        return;
-    }
-    h2_stream_reset(&x->shared.h2);
-    memset(x, 0, offsetof(struct session_stream, shared.h2));
-    x->next_spare = spares->first;
-    spares->first = x;
-    spares->count++;
-}
-
-/* ---- references ---- */
-
-static struct session_stream *stream_ref(struct session_stream *x)
-{
-    atomic_fetch_add_explicit(&x->ref_count, 1, memory_order_relaxed);
-    return x;
-}
-
-static void stream_unref(struct session_stream *x)
-{
-    struct il_loop *home = x->home;
-
-    if (atomic_fetch_sub_explicit(&x->ref_count, 1, memory_order_acq_rel) > 1) {
-        return;
-    }
-    il_bytes_deinit(&x->shared.source);
-    il_bytes_deinit(&x->shared.chunks);
-    session_unref(x->session);
-    spares_give(x, home);
-    (void)loop_unref(home);
-}
-
-/* ---- whoever drives: telling the owner ---- */
-
-static void tell_locked(struct session_stream *x)
-{
-    if (x->shared.reader != NULL) {
-        party_wake(x->shared.reader);
-    }
-    if (IL_MUTANT(OWNER_UNTOLD) && !loop_is_held_by_me(x->home)) {
-        return;
-    }
-    if (!x->shared.is_home_posted && x->shared.response != NULL) {
-        x->shared.is_home_posted = true;
-        (void)stream_ref(x);
-        if (loop_is_held_by_me(x->home)) {
-            il_assert_on_loop(x->home);
-            loop_push(x->home, &x->home_job);
-        } else if (!loop_post(x->home, &x->home_job)) {
-            il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* its loop has ended: so the call */
-        }
-    }
-}
+#include "client/session_stream.h"
 
 /* ---- events, under the session's mutex ---- */
 
@@ -212,7 +44,7 @@ static bool on_head(struct h2_stream *h2)
         x->shared.unread_since_ns = sys_now_ns();
     }
     x->shared.has_head = true;
-    tell_locked(x);
+    stream_tell_locked(x);
     return true;
 }
 
@@ -233,7 +65,7 @@ static bool on_body(struct h2_stream *h2, const char *bytes, size_t size)
         code = response_append(x->shared.response, bytes, size, &h2->error);
         h2_consume(h2, size);
     }
-    tell_locked(x);
+    stream_tell_locked(x);
     return code == IL_OK;
 }
 
@@ -241,13 +73,13 @@ static void on_end(struct h2_stream *h2, enum h2_end end)
 {
     struct session_stream *x = stream_of(h2);
 
-    x->shared.is_over = true;
     x->shared.end = end;
     x->shared.is_lost = x->session->shared.is_over;
     x->session->shared.freed_slots++;
     session_stream_stand_up(h2);
-    tell_locked(x);
-    il_assert(atomic_fetch_sub(&x->ref_count, 1) > 1); /* the session's; the owner has one */
+    /* release: a home that is awake already looks at all the rest as soon as it sees this */
+    atomic_store_explicit(&x->shared.is_over, true, memory_order_release);
+    stream_tell_end_locked(x);
 }
 
 static size_t on_wanted(struct h2_stream *h2, char *buffer, size_t size, bool *ret_is_last)
@@ -273,7 +105,7 @@ static size_t on_wanted(struct h2_stream *h2, char *buffer, size_t size, bool *r
     }
     x->shared.is_request_sent = *ret_is_last;
     if (x->shared.is_source || *ret_is_last) {
-        tell_locked(x);
+        stream_tell_locked(x);
     }
     return part;
 }
@@ -303,13 +135,13 @@ static void hand_over(struct il_call *call, struct session_stream *x)
     call_succeed(call);
 }
 
+/* The call's reference is the caller's then. */
 static void complete(struct il_call *call, struct session_stream *x)
 {
     call->response->timing.done_ns = loop_now_ns(call->home);
     call->response->state = RESPONSE_WHOLE;
     x->home_held.call = NULL;
     call->session_stream = NULL;
-    stream_unref(x);
     call_succeed(call);
 }
 
@@ -317,16 +149,15 @@ static void complete(struct il_call *call, struct session_stream *x)
 struct stream_look {
     bool has_head, is_request_sent, is_over, is_lost, is_left, wants_source;
     enum h2_end end;
-    struct il_error error; /* only if it ended badly */
 };
 
+/* Likewise. */
 static void fail(struct il_call *call, struct session_stream *x, const struct stream_look *now)
 {
-    const struct il_error *error = &now->error;
+    const struct il_error *error = &x->shared.h2.error; /* it is over: nobody writes it */
 
     x->home_held.call = NULL;
     call->session_stream = NULL;
-    stream_unref(x);
     if (now->end == H2_END_REFUSED && !IL_MUTANT(UNSEEN_LOST)) {
         call_on_refused(call, error->code, error);
     } else if (now->is_lost && now->is_left) {
@@ -338,8 +169,25 @@ static void fail(struct il_call *call, struct session_stream *x, const struct st
     }
 }
 
+/* The most frequent thing by far: all is there, and nobody else has to do with it any more. */
+static bool is_complete(const struct session_stream *x)
+{
+    return atomic_load_explicit(&x->shared.is_over, memory_order_acquire) &&
+           x->shared.end == H2_END_COMPLETE && x->shared.has_head && !x->is_streaming;
+}
+
 static void look(struct session_stream *x, struct stream_look *ret_look)
 {
+    if (is_complete(x)) {
+        *ret_look = (struct stream_look){
+            .has_head = true,
+            .is_request_sent = x->shared.is_request_sent,
+            .is_over = true,
+            .end = H2_END_COMPLETE,
+        };
+        headers_swap(&x->shared.response->trailers, &x->shared.h2.trailers);
+        return;
+    }
     session_lock(x->session);
     ret_look->has_head = x->shared.has_head;
     ret_look->is_request_sent = x->shared.is_request_sent;
@@ -351,9 +199,6 @@ static void look(struct session_stream *x, struct stream_look *ret_look)
                              !x->shared.is_over &&
                              il_bytes_size(&x->shared.source) < SESSION_SOURCE_MAX;
     ret_look->end = x->shared.end;
-    if (x->shared.is_over && x->shared.end != H2_END_COMPLETE) {
-        ret_look->error = x->shared.h2.error;
-    }
     x->shared.is_home_posted = false;
     if (ret_look->is_over || (x->is_streaming && ret_look->has_head)) {
         if (x->shared.response != NULL && !x->is_streaming) {
@@ -390,6 +235,7 @@ static enum loop_result on_home(struct il_loop *loop, struct job *job)
 {
     struct session_stream *x = il_container_of(job, struct session_stream, home_job);
     struct il_call *call = x->home_held.call;
+    uint32_t ref_count = 1; /* the job's */
     struct stream_look now;
 
     if (call != NULL) {
@@ -400,13 +246,15 @@ static enum loop_result on_home(struct il_loop *loop, struct job *job)
         } else if (now.is_over && now.end != H2_END_COMPLETE &&
                    !(x->is_streaming && now.has_head)) {
             fail(call, x, &now);
+            ref_count++;
         } else if (x->is_streaming && now.has_head) {
             hand_over(call, x);
         } else if (now.is_over) {
             complete(call, x);
+            ref_count++;
         }
     }
-    stream_unref(x);
+    stream_unref(x, ref_count);
     return LOOP_HELD;
 }
 
@@ -414,7 +262,7 @@ static enum loop_result on_home(struct il_loop *loop, struct job *job)
 
 static struct session_stream *stream_new(struct il_call *call, struct session *session)
 {
-    struct session_stream *x = spares_take(call->home);
+    struct session_stream *x = stream_take_spare(call->home);
     const struct il_request *request = call->request;
 
     if (x == NULL) {
@@ -471,7 +319,7 @@ static enum il_code open_locked(struct il_call *call, struct session_stream *x,
     }
     code = h2_open_stream(&session->shared.h2, &x->shared.h2, &head, err);
     if (code == IL_OK) {
-        (void)stream_ref(x); /* the session's */
+        atomic_store_explicit(&x->ref_count, 2, memory_order_relaxed); /* the session's */
         x->shared.seat = seat;
         seat_count_locked(seat, 1);
         if (call->client->no_keep_alive) {
@@ -532,7 +380,7 @@ bool session_begin(struct il_call *call, struct session *session, bool was_reuse
     }
     call->session_stream = NULL;
     if (x != NULL) {
-        stream_unref(x); /* and the caller's reference to the session */
+        stream_unref(x, 1); /* and the caller's reference to the session */
     } else {
         session_unref(session);
     }
@@ -667,7 +515,7 @@ static void stream_drop(struct session_stream *x)
         session_flush_locked(x->session);
     }
     session_unlock(x->session);
-    stream_unref(x);
+    stream_unref(x, 1);
 }
 
 void session_let_go(struct il_call *call)

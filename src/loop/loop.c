@@ -452,23 +452,49 @@ bool loop_lend(struct il_loop *loop)
 
 /* ---- mailbox ---- */
 
-bool loop_post(struct il_loop *loop, struct job *job)
+/* Into the mailbox with all from `newest` to `oldest`. */
+static bool loop_mail_put(struct il_loop *loop, struct job *newest, struct job *oldest)
 {
     struct job *top = atomic_load_explicit(&loop->shared.mail, memory_order_relaxed);
     bool is_sealed;
 
-    /* Once the job is in the mailbox, whatever kept the loop for us may be gone by the job itself,
+    /* Once a job is in the mailbox, whatever kept the loop for us may be gone by the job itself,
      * and then the loop, before we have woken it. */
     (void)loop_ref(loop);
     do {
-        job->next = top;
+        oldest->next = top;
         is_sealed = top == LOOP_MAIL_SEALED;
-    } while (!is_sealed && !atomic_compare_exchange_weak(&loop->shared.mail, &top, job));
+    } while (!is_sealed && !atomic_compare_exchange_weak(&loop->shared.mail, &top, newest));
     if (!is_sealed) {
         loop_wake(loop);
     }
     (void)loop_unref(loop);
     return !is_sealed || IL_MUTANT(SEALED_MAIL);
+}
+
+bool loop_post(struct il_loop *loop, struct job *job)
+{
+    return loop_mail_put(loop, job, job);
+}
+
+bool loop_post_all(struct il_loop *loop, struct job **jobs)
+{
+    struct job *oldest = *jobs;
+    struct job *newest = NULL;
+
+    while (*jobs != NULL) { /* the mailbox has the newest first */
+        struct job *next = (*jobs)->next;
+
+        (*jobs)->next = newest;
+        newest = *jobs;
+        *jobs = next;
+    }
+    if (loop_mail_put(loop, newest, oldest)) {
+        return true;
+    }
+    oldest->next = NULL;
+    *jobs = newest;
+    return false;
 }
 
 void loop_wake(struct il_loop *loop)
@@ -533,6 +559,16 @@ static void loop_mail_take(struct il_loop *loop)
 void loop_push(struct il_loop *loop, struct job *job)
 {
     queue_push(&loop->held.ready, job);
+}
+
+void loop_push_all(struct il_loop *loop, struct job *jobs)
+{
+    while (jobs != NULL) {
+        struct job *next = jobs->next;
+
+        queue_push(&loop->held.ready, jobs);
+        jobs = next;
+    }
 }
 
 void loop_push_late(struct il_loop *loop, struct job *job)

@@ -253,8 +253,13 @@ enum loop_result loop_turn(struct il_loop *loop, uint64_t deadline_ns);
  * Thread: any, the holder included. */
 IL_MUST_USE bool loop_post(struct il_loop *loop, struct job *job);
 
+/* As loop_post, for one or more that are linked by `next`, the oldest first: they come together.
+ * False: they are all still the caller's, in another order. */
+IL_MUST_USE bool loop_post_all(struct il_loop *loop, struct job **jobs);
+
 /* As loop_post, by the holder: no atomic operation, always succeeds. */
 void loop_push(struct il_loop *loop, struct job *job) IL_ON_LOOP(loop);
+void loop_push_all(struct il_loop *loop, struct job *jobs) IL_ON_LOOP(loop);
 
 /* Run `job`, which is no user code, when all that is ready now has run: at the end of the present
  * turn, before the loop sleeps. By the holder. */

@@ -1,6 +1,6 @@
 /* session.pml: one HTTP/2 session that serves the streams of several loops, function by function:
- * src/client/session.c, src/client/session_stream.c, what the pool is told of it (pool_session.c), and the
- * watches of src/loop/poller.c that its seats are made of.
+ * src/client/session.c, session_stream.c, session_told.c, what the pool is told of it (pool_session.c), and
+ * the watches of src/loop/poller.c that its seats are made of.
  *
  * A process is the thread that holds a loop, and does what the loop does at the top of its turns, in any
  * order: begin a request, run a job, poll and hand out one event. That a posted job is run, that a sleeper is
@@ -122,6 +122,7 @@ bool is_open[STREAM_COUNT + 1];
 byte seat_of[STREAM_COUNT + 1];
 bool wants_response[STREAM_COUNT + 1]; /* shared.response != NULL */
 bool stream_is_over[STREAM_COUNT + 1], has_head[STREAM_COUNT + 1], has_chunk[STREAM_COUNT + 1];
+bool is_told[STREAM_COUNT + 1];
 bool is_home_posted[STREAM_COUNT + 1], home_job[STREAM_COUNT + 1];
 byte to_send[STREAM_COUNT + 1];     /* pieces of the request that h2 has still to send */
 byte to_supply[STREAM_COUNT + 1];   /* pieces that its user has still to make */
@@ -156,7 +157,8 @@ bool is_answered[STREAM_COUNT + 1];
     bool has_more, result, is_leaving, is_news, was_listed, must_close, code_ok, is_mine;          \
     byte news_freed;                                                                               \
     bool news_closed, news_gone, news2_closed, news2_gone, sees_over, sees_head, is_last, reads;   \
-    byte news2_freed
+    byte news2_freed;                                                                              \
+    bool told_job[STREAM_COUNT + 1], told_end[STREAM_COUNT + 1]
 
 /* ---- poller.c ---- */
 
@@ -302,26 +304,76 @@ inline stream_unref(stream)
     fi
 }
 
-/* loop_post is one step with what leads to it: the mailbox is loop.pml's. */
-inline tell_locked(stream)
+inline stream_tell_locked(stream)
 {
     d_step {
         assert(mutex == me && !x_is_freed[stream]);
         reader_token[stream] = reader_token[stream] || reader_waits[stream];
-        if
-        :: !is_home_posted[stream] && wants_response[stream] ->
-            is_home_posted[stream] = true;
+        is_told[stream] = is_told[stream] || (!is_home_posted[stream] && wants_response[stream])
+    }
+}
+
+inline stream_tell_end_locked(stream)
+{
+    d_step {
+        assert(mutex == me && !x_is_freed[stream]);
+        reader_token[stream] = reader_token[stream] || reader_waits[stream];
+        is_told[stream] = true
+    }
+}
+
+/* Of what is told, what is to be done when the mutex is free: the jobs, each with a reference, the session's
+ * if the stream is over; and the session's references to those of whose end nobody wants to know. */
+inline session_collect_locked()
+{
+    d_step {
+        for (at : 1 .. STREAM_COUNT) {
             if
-            :: !is_sealed[HOME(stream)] ->
-#ifndef BAD_TELL /* the job has no reference */
-                x_refs[stream]++;
+            :: is_told[at] ->
+                assert(!x_is_freed[at]);
+                is_told[at] = false;
+                if
+                :: !is_home_posted[at] && wants_response[at] ->
+                    is_home_posted[at] = true;
+                    told_job[at] = true;
+#ifdef BAD_TELL /* the job has no reference */
+                    told_end[at] = stream_is_over[at]
+#else
+                    x_refs[at] = (stream_is_over[at] -> x_refs[at] : x_refs[at] + 1)
 #endif
-                home_job[stream] = true
+                :: else -> told_end[at] = stream_is_over[at]
+                fi
+            :: else
+            fi
+        }
+        at = 0
+    }
+}
+
+/* loop_post_all is one step with what leads to it: the mailbox is loop.pml's. */
+inline session_post_told()
+{
+    for (each : 1 .. STREAM_COUNT) {
+        if
+        :: told_job[each] ->
+            told_job[each] = false;
+            d_step {
+                assert(!x_is_freed[each] && x_refs[each] > 0);
+                is_mine = is_sealed[HOME(each)];
+                home_job[each] = !is_mine
+            }
+            if
+            :: is_mine -> stream_unref(each)
             :: else
             fi
         :: else
+        fi;
+        if
+        :: told_end[each] -> told_end[each] = false; stream_unref(each)
+        :: else
         fi
     }
+    each = 0
 }
 
 inline session_stream_stand_up(stream)
@@ -348,8 +400,7 @@ inline on_end(stream)
         freed_slots++
     }
     session_stream_stand_up(stream);
-    tell_locked(stream);
-    stream_drop_ref(stream)
+    stream_tell_end_locked(stream)
 }
 
 /* ---- session.c: the end ---- */
@@ -427,7 +478,7 @@ inline h2_feed()
 #ifdef HEAD_APART
     :: frame > HEAD && frame < GOAWAY ->
         if
-        :: is_open[frame - HEAD] -> has_head[frame - HEAD] = true; tell_locked(frame - HEAD)
+        :: is_open[frame - HEAD] -> has_head[frame - HEAD] = true; stream_tell_locked(frame - HEAD)
         :: else
         fi
 #endif
@@ -591,10 +642,12 @@ inline session_retire_locked()
     fi
 }
 
-/* session_unlock is two things here: what is done before the mutex is free, and telling the pool. */
+/* session_unlock is two things here: what is done before the mutex is free, and telling the homes and the
+ * pool. */
 inline session_note()
 {
     session_end_if_done_locked();
+    session_collect_locked();
     session_note_news(news_freed, news_closed, news_gone)
 }
 
@@ -605,8 +658,10 @@ inline session_retire()
         session_lock();
         session_retire_locked();
         session_end_if_done_locked();
+        session_collect_locked();
         session_note_news(news2_freed, news2_closed, news2_gone)
     }
+    session_post_told();
     if
     :: is_news ->
         pool_session_hear(news2_freed, news2_closed, news2_gone, must_close);
@@ -625,6 +680,7 @@ inline session_retire()
 
 inline session_tell()
 {
+    session_post_told();
     if
     :: is_news ->
         pool_session_hear(news_freed, news_closed, news_gone, must_close);
@@ -910,7 +966,13 @@ inline on_home(stream)
     d_step { home_job[stream] = false; assert(!x_is_freed[stream]) }
     if
     :: has_call[stream] ->
-        /* look */
+        d_step { /* is_complete: without the mutex; one that failed is looked at under it */
+            sees_over = (stream_is_over[stream] && has_chunk[stream] && !IS_STREAMING(stream));
+            sees_head = sees_over
+        }
+        if
+        :: sees_over
+        :: else -> /* look */
         SECTION {
         session_lock();
         d_step {
@@ -922,9 +984,9 @@ inline on_home(stream)
             wants_response[stream] =
                 wants_response[stream] && !sees_over && !(IS_STREAMING(stream) && sees_head)
         }
-        session_note()
+        mutex = NIL /* session_unlock_unchanged */
         }
-        session_tell();
+        fi;
 #ifdef BAD_LOOK
         is_home_posted[stream] = false;
 #endif
