@@ -5,6 +5,7 @@
 #include "interloop/watch.h"
 #include "lab/server.h"
 #include "tests/check.h"
+#include "watch/watch.h"
 
 static struct il_error err;
 static struct lab_server *server;
@@ -139,6 +140,19 @@ TEST(request_to_a_busy_owner_is_starved_and_the_chain_names_the_task)
     il_runtime_drop(other);
     il_runtime_drop(busy);
     stop();
+}
+
+TEST(user_code_on_a_loop_that_is_handed_over_is_stuck_only_when_no_spare_comes)
+{
+    struct watch_loop loop = { .view = { .state = "in user code", .since_ms = 19 } };
+
+    CHECK_EQ(watch_judge_loop(&loop), IL_VERDICT_LIVE);
+    loop.view.since_ms = 20;
+    CHECK_EQ(watch_judge_loop(&loop), IL_VERDICT_STARVED);
+    loop.is_handed_over = true;
+    CHECK_EQ(watch_judge_loop(&loop), IL_VERDICT_LIVE);
+    loop.view.since_ms = 1000;
+    CHECK_EQ(watch_judge_loop(&loop), IL_VERDICT_STARVED);
 }
 
 /* Have a response of which nobody reads the body, and a request that waits for its connection. */

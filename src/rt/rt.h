@@ -126,6 +126,9 @@ struct il_runtime *rt_loop_runtime(const struct il_loop *loop);
 /* Does it move only inside il_block_on? */
 bool rt_is_current_thread(const struct il_runtime *runtime);
 
+/* Is the loop handed over when user code keeps its thread? Not while a task on it is pinned. */
+bool rt_is_handed_over(const struct il_loop *loop);
+
 /* Is the calling thread running it, at any depth of il_block_on? */
 bool rt_is_run_here(const struct il_runtime *runtime);
 

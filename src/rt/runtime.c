@@ -412,6 +412,14 @@ bool rt_is_current_thread(const struct il_runtime *runtime)
     return runtime->kind == IL_RUNTIME_CURRENT_THREAD;
 }
 
+bool rt_is_handed_over(const struct il_loop *loop)
+{
+    const struct il_runtime *runtime = rt_loop_runtime(loop);
+
+    return runtime != NULL && runtime->hand_over_after_ns != SYS_FOREVER &&
+           atomic_load(&loop->shared.pin_count) == 0;
+}
+
 bool rt_is_run_here(const struct il_runtime *runtime)
 {
     struct rt_thread *thread = rt_thread();

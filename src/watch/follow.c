@@ -1,12 +1,14 @@
 /* follow.c: from a request to whoever it waits for in the end, and what that means.
  *
  * Pure: works on a snapshot. Time alone decides nothing here, with one exception: user code that
- * has run for less than WATCH_STUCK_MS is simply running. */
+ * has run for less than WATCH_STUCK_MS is simply running; and where a spare takes the loop over
+ * when that happens, it may take WATCH_HAND_OVER_MS to come. */
 #include <stdio.h>
 
 #include "watch/watch.h"
 
-#define WATCH_STUCK_MS 20
+#define WATCH_STUCK_MS     20
+#define WATCH_HAND_OVER_MS 1000 /* on a machine that has much else to do */
 
 uint64_t watch_stamp_add(uint64_t stamp, uint64_t value)
 {
@@ -56,11 +58,14 @@ static const struct client_conn_report *find_conn(const struct watch_world *worl
 
 enum il_verdict watch_judge_loop(const struct watch_loop *loop)
 {
+    uint64_t stuck_ms;
+
     if (loop == NULL || strcmp(loop->view.state, "ended") == 0 ||
         strcmp(loop->view.state, "not driven") == 0) {
         return IL_VERDICT_HUNG;
     }
-    if (strcmp(loop->view.state, "in user code") == 0 && loop->view.since_ms >= WATCH_STUCK_MS) {
+    stuck_ms = loop->is_handed_over ? WATCH_HAND_OVER_MS : WATCH_STUCK_MS;
+    if (strcmp(loop->view.state, "in user code") == 0 && loop->view.since_ms >= stuck_ms) {
         return IL_VERDICT_STARVED;
     }
     return IL_VERDICT_LIVE;

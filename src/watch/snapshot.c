@@ -133,6 +133,7 @@ static void snapshot_loop(struct il_loop *loop, void *arg)
     if (runtime != NULL) {
         copy_text(view->runtime, sizeof(view->runtime), il_runtime_name(runtime));
         copy->is_current_thread = rt_is_current_thread(runtime);
+        copy->is_handed_over = rt_is_handed_over(loop);
         rt_for_each_task(loop, snapshot_task, copy);
     }
 }

@@ -14,6 +14,7 @@ struct watch_loop {
     struct il_watch_loop view;
     bool is_current_thread; /* of a runtime that moves only inside il_block_on */
     bool is_thread_loop;
+    bool is_handed_over;          /* when user code keeps its thread: a spare will come */
     char task[IL_TASK_NAME_SIZE]; /* the task that is running there; "" if none */
 };
 
