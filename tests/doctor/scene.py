@@ -5,6 +5,7 @@ verdict. Used by run and command.py.
 """
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -176,7 +177,24 @@ def stacks_of(pid):
     return text
 
 
+def documented_fields():
+    """The names in docs/doctor.md, section JSON."""
+    page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "doctor.md")
+    with open(page) as file:
+        section = file.read().split("\n## JSON\n")[1].split("\n## ")[0]
+    return set(re.findall(r"`([a-z_]+)`", section))
+
+
+def fields_of(value):
+    """Of a report and all that is in it."""
+    if isinstance(value, dict):
+        return set(value).union(*map(fields_of, value.values()))
+    return set().union(*map(fields_of, value)) if isinstance(value, list) else set()
+
+
 def check_shape(report, pid, status):
+    undocumented = fields_of(report) - documented_fields()
+    assert not undocumented, "docs/doctor.md does not name %s" % undocumented
     assert report["pid"] == pid, "pid is %s" % report["pid"]
     assert report["verdict"] in VERDICTS, "unknown verdict %s" % report["verdict"]
     assert (status == 0) == (report["verdict"] == "healthy"), "status %d for %s" % (
