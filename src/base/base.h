@@ -18,7 +18,6 @@
 /* ---- compiler ---- */
 
 #define IL_NOINLINE                        __attribute__((noinline))
-#define IL_UNUSED                          __attribute__((unused))
 #define IL_LIKELY(x)                       __builtin_expect(!!(x), 1)
 #define IL_UNLIKELY(x)                     __builtin_expect(!!(x), 0)
 #define IL_CACHE_LINE                      64
@@ -51,7 +50,6 @@ static inline uint64_t il_max_u64(uint64_t a, uint64_t b)
 #define IL_ON_LOOP(loop)    IL_TSA(requires_capability(loop))
 #define IL_NOW_ON(loop)     IL_TSA(assert_capability(loop))
 #define IL_LOCKED(mutex)    IL_TSA(requires_capability(mutex))
-#define IL_UNLOCKED(mutex)  IL_TSA(locks_excluded(mutex))
 #define IL_ACQUIRES(mutex)  IL_TSA(acquire_capability(mutex))
 #define IL_RELEASES(mutex)  IL_TSA(release_capability(mutex))
 #define IL_NO_TSA           IL_TSA(no_thread_safety_analysis)

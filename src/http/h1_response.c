@@ -109,18 +109,12 @@ void h1_response_begin(struct h1_response *r, const char *method)
     r->informational_count = 0;
     r->is_head_request = strcmp(method, "HEAD") == 0;
     r->is_connect = strcmp(method, "CONNECT") == 0;
-    r->allows_upgrade = false;
     r->is_keep_alive = false;
     r->remaining = 0;
     r->chunk_ext_size = 0;
     r->chunk_digits = 0;
     headers_reset(&r->trailers);
     begin_head(r, H1_SECTION_HEAD);
-}
-
-void h1_response_allow_upgrade(struct h1_response *r)
-{
-    r->allows_upgrade = true;
 }
 
 bool h1_response_has_begun(const struct h1_response *r)
@@ -140,7 +134,7 @@ static void set_complete(struct h1_response *r)
 
 static bool is_tunnel(const struct h1_response *r)
 {
-    return r->status == 101 || (r->is_connect && r->status >= 200 && r->status < 300);
+    return r->is_connect && r->status >= 200 && r->status < 300;
 }
 
 static bool has_no_body(const struct h1_response *r)
@@ -234,11 +228,11 @@ static enum il_code on_head(struct h1_response *r, struct h1_step *step, struct 
         return il_fail(err, IL_EPROTOCOL, "the response has status %03u; the least is 100",
                        r->status);
     }
-    if (r->status == 101 && !r->allows_upgrade) {
+    if (r->status == 101) {
         return il_fail(err, IL_EPROTOCOL,
                        "the response switches protocols (101), which was not asked for");
     }
-    if (r->status < 200 && r->status != 101) {
+    if (r->status < 200) {
         if (++r->informational_count > r->limits.informational_max) {
             return il_fail(err, IL_EPROTOCOL,
                            "more than %u informational (1xx) responses came before the final one",

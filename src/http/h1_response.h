@@ -49,7 +49,7 @@ enum h1_framing {
     H1_FRAMING_SIZED, /* body_size bytes */
     H1_FRAMING_CHUNKED,
     H1_FRAMING_TO_CLOSE, /* until the server closes */
-    H1_FRAMING_TUNNEL,   /* what follows is another protocol: 101, or CONNECT with 2xx */
+    H1_FRAMING_TUNNEL,   /* what follows is another protocol: CONNECT with 2xx */
 };
 
 struct h1_response {
@@ -68,7 +68,7 @@ struct h1_response {
 
     /* private */
     uint8_t state; /* enum response_state */
-    bool is_head_request, is_connect, allows_upgrade, is_keep_alive;
+    bool is_head_request, is_connect, is_keep_alive;
     uint64_t remaining; /* of a sized body, or of the chunk */
     uint32_t chunk_ext_size;
     uint8_t chunk_digits;
@@ -85,9 +85,6 @@ void h1_response_set_limits(struct h1_response *r, const struct h1_response_limi
 
 /* Get ready for the response to a request with this method, whatever came before. */
 void h1_response_begin(struct h1_response *r, const char *method);
-
-/* Accept 101 for this response (the request asked for an upgrade); else 101 is IL_EPROTOCOL. */
-void h1_response_allow_upgrade(struct h1_response *r);
 
 /* Go on with `size` bytes at `data` up to the next event. `size` may be 0, to ask for an event that
  * needs no more bytes. After H1_COMPLETE it must not be called again until h1_response_begin.

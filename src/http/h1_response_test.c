@@ -636,26 +636,6 @@ TEST(errors_never_show_what_a_header_held)
 
 /* ---- use ---- */
 
-TEST(upgrade_is_a_tunnel_when_it_was_asked_for)
-{
-    static const char data[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
-                               "Upgrade: x\r\n\r\nother protocol";
-    struct h1_response r;
-    struct h1_step step;
-    struct il_error err;
-
-    h1_response_init(&r, NULL);
-    h1_response_begin(&r, "GET");
-    h1_response_allow_upgrade(&r);
-    CHECK_OK(h1_response_feed(&r, data, sizeof(data) - 1, &step, &err));
-    CHECK_EQ(step.event, H1_HEAD);
-    CHECK_STR(data + step.consumed, "other protocol");
-    CHECK_EQ(r.framing, H1_FRAMING_TUNNEL);
-    CHECK(r.is_complete);
-    CHECK(!r.is_reusable);
-    h1_response_deinit(&r);
-}
-
 TEST(complete_is_known_with_the_last_body_bytes_and_told_once)
 {
     static const char data[] = OK "Content-Length: 3\r\n\r\nabc";

@@ -350,24 +350,6 @@ enum il_code headers_add(struct il_headers *headers, const char *name, const cha
     return IL_OK;
 }
 
-/* Take out the entry at `index` and close the gap in both blocks. */
-static void headers_remove_at(struct il_headers *headers, uint32_t index)
-{
-    uint32_t begin = headers->entries[index].name_offset;
-    uint32_t end =
-        index + 1 < headers->count ? headers->entries[index + 1].name_offset : headers->size;
-
-    memmove(headers->bytes + begin, headers->bytes + end, headers->size - end);
-    headers->size -= end - begin;
-    headers->count--;
-    memmove(&headers->entries[index], &headers->entries[index + 1],
-            (headers->count - index) * sizeof(headers->entries[0]));
-    for (uint32_t i = index; i < headers->count; i++) {
-        headers->entries[i].name_offset -= end - begin;
-        headers->entries[i].value_offset -= end - begin;
-    }
-}
-
 /* The first header called `name` at or after `from`; count if there is none. */
 static uint32_t headers_find(const struct il_headers *headers, const char *name, size_t name_size,
                              size_t from)
@@ -382,37 +364,6 @@ static uint32_t headers_find(const struct il_headers *headers, const char *name,
         }
     }
     return headers->count;
-}
-
-static size_t headers_remove_before(struct il_headers *headers, const char *name, uint32_t end)
-{
-    size_t name_size = strlen(name), removed_count = 0;
-    uint32_t i = headers_find(headers, name, name_size, 0);
-
-    while (i < end) {
-        headers_remove_at(headers, i);
-        removed_count++;
-        end--;
-        i = headers_find(headers, name, name_size, i);
-    }
-    return removed_count;
-}
-
-enum il_code headers_set(struct il_headers *headers, const char *name, const char *value,
-                         struct il_error *err)
-{
-    enum il_code code = headers_add(headers, name, value, err);
-
-    if (code == IL_OK) {
-        headers_remove_before(headers, name, headers->count - 1);
-    }
-    return code;
-}
-
-size_t headers_remove(struct il_headers *headers, const char *name)
-{
-    il_assert(headers->open_state == HEADERS_OPEN_NONE);
-    return headers_remove_before(headers, name, headers->count);
 }
 
 enum il_code headers_copy(struct il_headers *to, const struct il_headers *from)

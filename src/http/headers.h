@@ -39,13 +39,6 @@ void headers_swap(struct il_headers *a, struct il_headers *b);
 IL_MUST_USE enum il_code headers_add(struct il_headers *headers, const char *name,
                                      const char *value, struct il_error *err);
 
-/* As headers_add, and every older header of that name is gone if it succeeds. */
-IL_MUST_USE enum il_code headers_set(struct il_headers *headers, const char *name,
-                                     const char *value, struct il_error *err);
-
-/* Remove all headers called `name`. Returns how many there were. */
-size_t headers_remove(struct il_headers *headers, const char *name);
-
 /* `to` becomes a copy of `from`; on IL_ENOMEM `to` is as it was. */
 IL_MUST_USE enum il_code headers_copy(struct il_headers *to, const struct il_headers *from);
 

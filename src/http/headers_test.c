@@ -58,30 +58,6 @@ TEST(misuse_of_public_functions_is_answered)
     headers_deinit(&headers);
 }
 
-TEST(set_replaces_all_and_remove_closes_the_gaps)
-{
-    struct il_headers headers;
-    struct il_error err;
-    char text[128];
-
-    headers_init(&headers);
-    CHECK_OK(headers_add(&headers, "A", "1", &err));
-    CHECK_OK(headers_add(&headers, "B", "22", &err));
-    CHECK_OK(headers_add(&headers, "a", "333", &err));
-    CHECK_OK(headers_add(&headers, "C", "", &err));
-    CHECK_OK(headers_set(&headers, "A", "4", &err));
-    CHECK_STR(headers_text(&headers, text, sizeof(text)), "B=22 C= A=4");
-    CHECK_OK(headers_set(&headers, "D", "5", &err));
-    CHECK_EQ(headers_remove(&headers, "c"), 1);
-    CHECK_EQ(headers_remove(&headers, "c"), 0);
-    CHECK_STR(headers_text(&headers, text, sizeof(text)), "B=22 A=4 D=5");
-    CHECK_OK(headers_add(&headers, "b", "6", &err));
-    CHECK_EQ(headers_remove(&headers, "B"), 2);
-    CHECK_STR(headers_text(&headers, text, sizeof(text)), "A=4 D=5");
-    CHECK_EQ(headers.size, sizeof("A") + sizeof("4") + sizeof("D") + sizeof("5"));
-    headers_deinit(&headers);
-}
-
 TEST(headers_that_could_inject_are_refused_and_named)
 {
     static const struct {

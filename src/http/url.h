@@ -33,11 +33,6 @@ struct url {
  * url_deinit. */
 IL_MUST_USE enum il_code url_parse(const char *text, struct url *ret_url, struct il_error *err);
 
-/* Take `text` apart as a reference found in what `base` named (a Location header): absolute,
- * //host/path, /path, path, or ?query (RFC 3986 5.2). */
-IL_MUST_USE enum il_code url_resolve(const struct url *base, const char *text, struct url *ret_url,
-                                     struct il_error *err);
-
 /* `ret_url` becomes a copy of `url`, with memory of its own. IL_ENOMEM. */
 IL_MUST_USE enum il_code url_copy(const struct url *url, struct url *ret_url);
 
@@ -46,8 +41,5 @@ void url_deinit(struct url *url);
 
 uint16_t url_default_port(enum url_scheme scheme);
 const char *url_scheme_name(enum url_scheme scheme);
-
-/* Same scheme, host and port? The trailing dot makes no difference. */
-bool url_is_same_origin(const struct url *a, const struct url *b);
 
 #endif

@@ -28,7 +28,6 @@ static const struct h1_response_limits small_limits = {
 struct asked {
     const char *method;
     const struct h1_response_limits *limits;
-    bool allows_upgrade;
 };
 
 static struct asked asked_by(uint8_t byte)
@@ -38,8 +37,6 @@ static struct asked asked_by(uint8_t byte)
         return (struct asked){ .method = "HEAD" };
     case 'C':
         return (struct asked){ .method = "CONNECT" };
-    case 'U':
-        return (struct asked){ .method = "GET", .allows_upgrade = true };
     case 'S':
         return (struct asked){ .method = "GET", .limits = &small_limits };
     default:
@@ -126,9 +123,6 @@ static void run(struct h1_response *r, const struct asked *asked, const uint8_t 
     bool goes_on = true;
 
     h1_response_begin(r, asked->method);
-    if (asked->allows_upgrade) {
-        h1_response_allow_upgrade(r);
-    }
     for (size_t fed = 0; fed < size && goes_on;) {
         size_t piece = size - fed;
 
