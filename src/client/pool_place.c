@@ -74,13 +74,19 @@ void pool_forget_place(struct pool *pool, struct il_call *call)
 
 /* ---- passing on, to a call of the same loop ---- */
 
-static struct pool_waiter *list_find_not_dialing(struct il_list *list)
+/* Does it open nothing, and know it? */
+static bool waiter_opens_nothing(const struct pool_waiter *waiter)
+{
+    return !waiter->is_dialing && !waiter->has_lost_place;
+}
+
+static struct pool_waiter *list_find_heir(struct il_list *list)
 {
     il_list_for_each(list, node)
     {
         struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
 
-        if (!waiter->is_dialing) {
+        if (waiter_opens_nothing(waiter)) {
             return waiter;
         }
     }
@@ -98,8 +104,8 @@ struct il_call *pool_pass_dial(struct pool *pool, struct il_call *call)
     sys_mutex_lock(&pool->mutex);
     group = call->waiter.has_lost_place ? NULL : group_find_locked(call->place, call->home->id);
     if (group != NULL) {
-        heir = list_find_not_dialing(&group->asleep);
-        heir = heir != NULL ? heir : list_find_not_dialing(&group->woken);
+        heir = list_find_heir(&group->asleep);
+        heir = heir != NULL ? heir : list_find_heir(&group->woken);
     }
     if (heir != NULL) {
         waiter_set_dialing_locked(pool, &call->waiter, false);
@@ -128,7 +134,7 @@ static struct il_call *list_find_follower(struct il_list *list, uint64_t since_m
         struct pool_waiter *waiter = il_container_of(node, struct pool_waiter, link);
         struct il_call *call = il_container_of(waiter, struct il_call, waiter);
 
-        if (!waiter->is_dialing && call->may_share &&
+        if (waiter_opens_nothing(waiter) && call->may_share &&
             atomic_load(&call->phase_since_ns) <= since_max_ns) {
             return call;
         }

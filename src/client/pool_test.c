@@ -212,6 +212,17 @@ TEST(call_that_ends_before_it_hears_that_its_place_is_gone_gives_none_back)
     stop_from(1);
 }
 
+TEST(place_is_not_passed_on_to_a_call_that_has_not_heard_that_its_own_is_gone)
+{
+    take_the_only_place();
+    forget_place(1);
+    leave(1);
+    CHECK_EQ(acquire(2), POOL_DIAL); /* on the same loop as 0, which opens something still */
+    CHECK(pool_pass_dial(&pool, &callers[2].call) == NULL);
+    CHECK(pool_find_follower(&pool, &callers[2].call, UINT64_MAX) == NULL);
+    stop_from(2);
+}
+
 TEST(place_of_a_loop_that_runs_is_its_own)
 {
     struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
