@@ -167,13 +167,13 @@ TEST(answer_that_has_come_is_not_too_late_because_the_loop_is)
     struct lookup lookup;
 
     fixture_open(&fixture);
-    fixture.server.settings.timeout_ms = 5;
+    fixture.server.settings.timeout_ms = 100;
     fixture.server.settings.try_count = 1;
     lookup_start(&lookup, fixture.loop, "both.test");
     while (question_count(&fixture) < 2) {
         CHECK_EQ(loop_turn(fixture.loop, SYS_FOREVER), LOOP_HELD);
     }
-    usleep(20000); /* the loop is held up elsewhere; the answers have been sent */
+    usleep(200000); /* the loop is held up elsewhere; the answers have been sent */
     lookup_finish(&lookup);
     CHECK_EQ(lookup.count, 3);
     fixture_close(&fixture);
