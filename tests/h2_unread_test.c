@@ -149,6 +149,7 @@ TEST(stream_of_a_session_that_the_server_leaves_gives_way_to_a_new_connection)
     start_small(1, 30);
     begin_body(&response);
     h2_server_ask(server, H2_WISH_GOAWAY);
+    CHECK(h2_server_wait(server, &server->wishes, 0)); /* it has been said */
     check_get("/hello", 5); /* no more than one may be open: the old one has to end */
     CHECK_EQ(stats_now().connections_total, 2);
     CHECK_EQ(stats_now().connections, 1);
