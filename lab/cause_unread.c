@@ -62,12 +62,9 @@ static void unread_one(void *arg)
     struct il_response *response = NULL;
     struct il_request *request = NULL;
     struct il_error err = { 0 };
-    char url[WORLD_TARGET_SIZE];
-    enum il_code code;
+    enum il_code code =
+        world_request_new(world, "GET", &request, &err, "/bytes/%d?n=%u", UNREAD_BYTES, number);
 
-    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u/bytes/%d?n=%u", world_scheme(world),
-                   stage_server_port(world->server), UNREAD_BYTES, number);
-    code = il_request_new("GET", url, &request, &err);
     if (code == IL_OK) {
         code = world_send(world, unread->actor, request, "/bytes", true, &response, &err);
     }

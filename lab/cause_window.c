@@ -23,12 +23,9 @@ static struct il_response *hoard_fetch_one(struct hoard *hoard, unsigned index)
     struct il_response *response = NULL;
     struct il_request *request = NULL;
     struct il_error err = { 0 };
-    char url[WORLD_TARGET_SIZE];
-    enum il_code code;
+    enum il_code code =
+        world_request_new(world, "GET", &request, &err, "/bytes/%d?n=%u", HOARD_BYTES, index);
 
-    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u/bytes/%d?n=%u", world_scheme(world),
-                   stage_server_port(world->server), HOARD_BYTES, index);
-    code = il_request_new("GET", url, &request, &err);
     if (code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms * 2);
         code = world_send(world, hoard->actor, request, "/bytes", true, &response, &err);

@@ -145,12 +145,10 @@ static void judged_send(struct judged *judged)
     struct il_response *response = NULL;
     struct il_request *request = NULL;
     struct il_response_timing timing;
-    char url[WORLD_TARGET_SIZE + 32];
     bool is_streaming = judged->ask.bytes > 0 && !judged->ask.is_whole;
 
-    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", world_scheme(world),
-                   stage_server_port(world->server), judged->target);
-    judged->code = il_request_new(judged_method(judged), url, &request, &judged->error);
+    judged->code = world_request_new(world, judged_method(judged), &request, &judged->error, "%s",
+                                     judged->target);
     if (judged->code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, world->options.limit_ms);
         judged->code = world_send(world, judged->actor, request, judged->path, is_streaming,

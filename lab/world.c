@@ -104,6 +104,21 @@ const char *world_scheme(const struct world *world)
     return world->tls != NULL ? "https" : "http";
 }
 
+enum il_code world_request_new(const struct world *world, const char *method,
+                               struct il_request **ret_request, struct il_error *err,
+                               const char *format, ...)
+{
+    char target[WORLD_TARGET_SIZE], url[WORLD_TARGET_SIZE + 32];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(target, sizeof(target), format, args);
+    va_end(args);
+    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u%s", world_scheme(world),
+                   stage_server_port(world->server), target);
+    return il_request_new(method, url, ret_request, err);
+}
+
 void world_client_options(const struct world *world, const char *name,
                           struct il_client_options *ret_options)
 {
@@ -199,12 +214,9 @@ static void fetch_one(void *arg)
     struct il_request *request = NULL;
     struct il_response_timing timing;
     struct il_error err = { 0 };
-    char url[WORLD_TARGET_SIZE];
-    enum il_code code;
+    enum il_code code = world_request_new(world, "GET", &request, &err, "/id/setup-%u?hold=%s",
+                                          number, fetch->gate);
 
-    (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u/id/setup-%u?hold=%s", world_scheme(world),
-                   stage_server_port(world->server), number, fetch->gate);
-    code = il_request_new("GET", url, &request, &err);
     if (code == IL_OK) {
         (void)il_request_set_timeout_ms(request, IL_PHASE_TOTAL, WORLD_STEP_MS);
         code = world_send(world, fetch->actor, request, "/id/setup", false, &response, &err);

@@ -273,6 +273,11 @@ bool world_look_at_peers(struct world *world, const char *path, struct il_watch_
 /* "http" or "https". */
 const char *world_scheme(const struct world *world);
 
+/* A request to the world's server; what it asks for is put together as printf does. */
+enum il_code world_request_new(const struct world *world, const char *method,
+                               struct il_request **ret_request, struct il_error *err,
+                               const char *format, ...) IL_PRINTF(5, 6);
+
 /* Fill a client's options as the cause and the solution want them. Any thread. */
 void world_client_options(const struct world *world, const char *name,
                           struct il_client_options *ret_options);
