@@ -91,6 +91,8 @@ enum chaos_scheme {
 
 struct chaos_plan {
     bool is_crowd; /* about the pool, and nothing else */
+    bool is_rush;  /* few requests, after which nobody comes who makes good what is lost */
+    bool has_late; /* some scripts begin when the faults have stopped */
     unsigned runtime_count, script_count, client_count;
     struct chaos_runtime_plan runtimes[CHAOS_RUNTIMES_MAX];
     struct chaos_script_plan scripts[CHAOS_SCRIPTS_MAX];

@@ -131,7 +131,7 @@ static void draw_scheme(struct dice *dice, const struct chaos_plan *plan, struct
     step->is_tls = scheme == CHAOS_HTTPS || (scheme == CHAOS_EITHER && one_in(dice, 2));
     if (step->is_tls) {
         step->is_other_tls = one_in(dice, 5);
-        step->is_to_end = one_in(dice, 6);
+        step->is_to_end = one_in(dice, 4);
     }
 }
 
@@ -148,6 +148,9 @@ static void draw_step(struct dice *dice, const struct chaos_plan *plan,
                      : plan->is_crowd                                   ? 1 + below(dice, 60)
                                                                         : 20 + below(dice, 1500);
     switch (kind) {
+    case CHAOS_BLOCK:
+        step->ms = plan->is_rush ? 10 + below(dice, 90) : step->ms;
+        break;
     case CHAOS_STREAM:
     case CHAOS_STREAM_END:
         step->number = 1 + below(dice, one_in(dice, 4) ? 200000 : 9000);
@@ -193,11 +196,11 @@ static void draw_script(struct dice *dice, struct chaos_plan *plan, unsigned ind
     script->runtime = is_plain && one_in(dice, plan->is_crowd ? 12 : 4)
                           ? -1
                           : (int)below(dice, plan->runtime_count);
-    script->is_late = is_lively && one_in(dice, 5);
+    script->is_late = plan->has_late && one_in(dice, 5);
     if (plan->channel_capacity > 0 && !script->is_late && one_in(dice, 3)) {
         script->role = one_in(dice, 2) ? CHAOS_SENDER : CHAOS_RECEIVER;
     }
-    script->step_count = 1 + below(dice, CHAOS_STEPS_MAX);
+    script->step_count = 1 + below(dice, plan->is_rush ? 2 : CHAOS_STEPS_MAX);
     for (unsigned i = 0; i < script->step_count; i++) {
         draw_step(dice, plan, script, index, is_lively, draw_kind_for(dice, weights, script, index),
                   &script->steps[i]);
@@ -220,14 +223,35 @@ static void draw_runtime(struct dice *dice, struct chaos_runtime_plan *runtime)
     };
 }
 
-/* Half of the clients speak TLS; of these, half leave the protocol to the server. */
+/* Every third client speaks TLS, some beside clear; half leave the protocol to the server. */
 static void draw_tls(struct dice *dice, struct chaos_plan *plan, unsigned client)
 {
     unsigned side = below(dice, 6);
 
-    plan->clients[client].scheme = side < 3 ? CHAOS_HTTP : side < 5 ? CHAOS_HTTPS : CHAOS_EITHER;
-    plan->clients[client].is_auto = one_in(dice, 2);
+    plan->clients[client].scheme = side < 4 ? CHAOS_HTTP : side < 5 ? CHAOS_HTTPS : CHAOS_EITHER;
+    if (plan->clients[client].scheme != CHAOS_HTTP && one_in(dice, 2)) {
+        plan->clients[client].is_auto = true;
+        plan->clients[client].is_http2 = true; /* perhaps */
+    }
     plan->clients[client].has_tls_made = one_in(dice, 4);
+}
+
+/* Nothing else, but for a pause now and then. */
+static void keep_requests(struct chaos_plan *plan, unsigned weights[LAB_COUNT(kinds)])
+{
+    plan->channel_capacity = 0;
+    for (size_t i = 0; i < LAB_COUNT(kinds); i++) {
+        bool is_of_pool = i <= CHAOS_CALL_END || i == CHAOS_CANCEL || i == CHAOS_CLOSE_IDLE;
+
+        weights[i] = is_of_pool ? weights[i] : i == CHAOS_SLEEP;
+    }
+}
+
+/* All of it, or few requests, after which nobody comes who makes good what is lost. */
+static void draw_rush(struct dice *dice, struct chaos_plan *plan)
+{
+    plan->is_rush = !one_in(dice, 3);
+    plan->script_count = plan->is_rush ? 4 + below(dice, 5) : CHAOS_SCRIPTS_MAX;
 }
 
 /* Many want the one place that there is, and give up at any moment. */
@@ -235,24 +259,41 @@ static void draw_crowd(struct dice *dice, struct chaos_plan *plan,
                        unsigned weights[LAB_COUNT(kinds)])
 {
     plan->is_crowd = true;
+    plan->has_late = false;
     plan->client_count = 1;
     plan->clients[0].connections_per_host_max = 1 + one_in(dice, 3);
     plan->clients[0].no_keep_alive = one_in(dice, 4);
     plan->clients[0].is_http2 = one_in(dice, 8); /* sessions have places enough, mostly */
+    plan->clients[0].is_auto = false;
+    if (!one_in(dice, 4)) { /* in clear a place changes hands more often */
+        plan->clients[0].scheme = CHAOS_HTTP;
+    }
     plan->clients[0].looks_around = false;
-    plan->script_count = CHAOS_SCRIPTS_MAX;
+    draw_rush(dice, plan);
     plan->runtime_count = 1 + below(dice, 2);
     for (unsigned i = 0; i < plan->runtime_count;
          i++) { /* many on one loop, who invite each other */
         plan->runtimes[i].worker_count = plan->runtimes[i].worker_count > 0;
     }
-    plan->channel_capacity = 0;
-    for (size_t i = 0; i < LAB_COUNT(kinds); i++) {
-        bool is_of_pool = i <= CHAOS_CALL_END || i == CHAOS_CANCEL || i == CHAOS_CLOSE_IDLE;
+    keep_requests(plan, weights);
+    /* What has come meanwhile is all there when it returns. */
+    weights[CHAOS_BLOCK] = plan->is_rush ? 16 : 6;
+}
 
-        weights[i] = is_of_pool ? weights[i] : i == CHAOS_SLEEP;
-    }
-    weights[CHAOS_BLOCK] = 6; /* what has come meanwhile is all there when it returns */
+/* Several runtimes have the streams of one session, and many are let go of half-way. */
+static void draw_session(struct dice *dice, struct chaos_plan *plan,
+                         unsigned weights[LAB_COUNT(kinds)])
+{
+    plan->has_late = false;
+    plan->client_count = 1;
+    plan->clients[0].connections_per_host_max = 1;
+    plan->clients[0].is_http2 = true;
+    plan->clients[0].no_keep_alive = false;
+    plan->clients[0].looks_around = false;
+    draw_rush(dice, plan);
+    keep_requests(plan, weights);
+    weights[CHAOS_STREAM] += plan->is_rush ? 0 : 4;
+    weights[CHAOS_STREAM_END] += plan->is_rush ? 0 : 8;
 }
 
 void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
@@ -268,6 +309,7 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
     plan->permit_count = 1 + below(&dice, 4);
     plan->channel_capacity = one_in(&dice, 2) ? 0 : 1 + below(&dice, 4);
     plan->calm_ms = below(&dice, 600);
+    plan->has_late = is_lively && one_in(&dice, 2); /* who comes late may wake who was forgotten */
     for (unsigned i = 0; i < plan->runtime_count; i++) {
         draw_runtime(&dice, &plan->runtimes[i]);
     }
@@ -278,14 +320,16 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         plan->clients[i].no_keep_alive = one_in(&dice, 12);
         plan->clients[i].looks_around = one_in(&dice, 4);
         plan->clients[i].is_http2 = one_in(&dice, 2);
+        draw_tls(&dice, plan, i);
         if (plan->clients[i].is_http2 && one_in(&dice, 2)) { /* many streams on few sessions */
             plan->clients[i].connections_per_host_max = 1;
         }
-        draw_tls(&dice, plan, i);
     }
     draw_weights(&dice, solution, weights);
-    if (one_in(&dice, 5)) {
+    if (one_in(&dice, 3)) {
         draw_crowd(&dice, plan, weights);
+    } else if (one_in(&dice, 5)) {
+        draw_session(&dice, plan, weights);
     }
     for (unsigned i = 0; i < plan->script_count; i++) {
         draw_script(&dice, plan, i, is_lively, solution->is_plain, weights);

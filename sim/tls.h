@@ -26,7 +26,7 @@
 #define SIM_TLS_HEAD_SIZE   9 /* kind, version, length as in TLS, and the sequence number */
 #define SIM_TLS_PAYLOAD_MAX 16384
 #define SIM_TLS_RECORD_MAX  (SIM_TLS_HEAD_SIZE + SIM_TLS_PAYLOAD_MAX)
-#define SIM_TLS_HELLO_SIZE  512  /* as large as they are */
+#define SIM_TLS_HELLO_SIZE  1800 /* as large as they are today */
 #define SIM_TLS_ANSWER_SIZE 2000 /* as one with a certificate: a narrow socket does not take it */
 #define SIM_TLS_NAME_MAX    128
 
@@ -86,7 +86,7 @@ const char *sim_tls_get_text(const char *at, const char *end, char *text, size_t
 #define SIM_TLS_TICKETS_MAX 4096
 
 enum sim_tls_choice {
-    SIM_TLS_CHOOSES_H2, /* where it is offered, else HTTP/1.1 */
+    SIM_TLS_CHOOSES_H2, /* where it is offered, else HTTP/1.1; the most frequent */
     SIM_TLS_CHOOSES_HTTP_1,
     SIM_TLS_CHOOSES_NOTHING, /* it does not know ALPN; but where h2 alone is offered, that */
     SIM_TLS_CHOOSES_ANY,     /* each time anew */

@@ -553,7 +553,9 @@ struct sim_tls *sim_tls_new(struct sim_tls_server *server, struct sim_link *link
     if (!server->is_drawn) {
         server->is_drawn = true;
         server->version = draw_of(SIM_FOR_NETWORK, 4) == 0 ? SIM_TLS_1_2 : SIM_TLS_1_3;
-        server->choice = (enum sim_tls_choice)draw_of(SIM_FOR_NETWORK, SIM_TLS_CHOICE_COUNT);
+        if (draw_of(SIM_FOR_NETWORK, 2) == 0) { /* else HTTP/2 */
+            server->choice = (enum sim_tls_choice)draw_of(SIM_FOR_NETWORK, SIM_TLS_CHOICE_COUNT);
+        }
     }
     tls->server = server;
     tls->link = link;

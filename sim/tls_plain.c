@@ -553,7 +553,8 @@ static bool filter_is_quiet(void *state)
 {
     struct plain *plain = state;
 
-    return !plain->is_failed && await_data(plain) == -EAGAIN;
+    /* Who has to write first cannot know what lies behind. */
+    return !plain->is_failed && await_data(plain) == -EAGAIN && !plain->owes;
 }
 
 static bool holds_input(const struct plain *plain)

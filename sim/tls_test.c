@@ -365,6 +365,37 @@ TEST(ticket_makes_the_socket_readable_and_the_stream_not)
     play(1, 0, true, ticket_while_idle);
 }
 
+static void answer_that_does_not_go(void *arg)
+{
+    static char junk[65536];
+    struct iovec part = { junk, sizeof(junk) };
+    char record[64], update = SIM_TLS_UPDATE, byte;
+    struct stream stream;
+
+    (void)arg;
+    open_and_read_tickets(&stream);
+    sim_link_send_whole(far.link, record,
+                        sim_tls_put(record, SIM_TLS_HANDSHAKE, 5, &update, sizeof(update)));
+    sim_link_send_whole(far.link, record, sim_tls_put(record, SIM_TLS_DATA, 6, "x", 1));
+    settle();
+    sim_tls_stop(far.tls); /* it takes no notice of what follows */
+    while (sys_socket_send(stream.fd, &part, 1) > 0) {
+    }
+    CHECK(!stream_is_quiet(&stream));
+    CHECK_EQ(stream_receive(&stream, &byte, 1), -EAGAIN); /* it has to write first */
+    while (stream_receive(&stream, &byte, 1) == -EAGAIN) {
+        client_await(&stream);
+    }
+    CHECK_EQ(byte, 'x');
+    client_close(&stream);
+    far_stop();
+}
+
+TEST(stream_that_cannot_answer_is_not_quiet_for_it_cannot_know_what_lies_behind)
+{
+    play(1, 0, true, answer_that_does_not_go);
+}
+
 /* ---- ends ---- */
 
 static void clean_end(void *arg)

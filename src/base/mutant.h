@@ -47,7 +47,6 @@
     X(TLS_DEAF, "tls-deaf", "a handshake that has to write waits for something to read")           \
     X(TLS_CUT, "tls-cut", "a body cut off without close_notify is taken for whole")                \
     X(TLS_ORPHAN, "tls-orphan", "a handshake is lost with the call that began it")                 \
-    X(TLS_TWICE, "tls-twice", "the loser of two that make TLS settings at once leaves its own")    \
     X(ALPN_IGNORED, "alpn-ignored", "HTTP/2 is spoken because it was offered, not chosen")         \
     X(TICKET_AGAIN, "ticket-again", "a ticket of TLS 1.3 is used more than once")                  \
     X(SCHEME_SHARED, "scheme-shared", "a connection in clear serves an https request")             \

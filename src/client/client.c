@@ -161,9 +161,7 @@ enum il_code client_tls(struct il_client *client, struct il_tls **ret_tls, struc
             return code;
         }
         if (!atomic_compare_exchange_strong(&client->tls, &none, tls)) {
-            if (!IL_MUTANT(TLS_TWICE)) {
-                (void)il_tls_unref(tls); /* another request was faster */
-            }
+            (void)il_tls_unref(tls); /* another request was faster */
             tls = none;
         }
     }

@@ -500,7 +500,10 @@ static bool filter_is_quiet(void *state)
     }
     ERR_clear_error();
     done = SSL_peek_ex(tls->ssl, &byte, 1, &got);
-    return done != 1 && stream_result(tls, done, "idle") == -EAGAIN;
+    if (done == 1 || stream_result(tls, done, "idle") != -EAGAIN) {
+        return false;
+    }
+    return !SSL_want_write(tls->ssl); /* else it has not looked at what lies behind */
 }
 
 static const struct il_error *filter_failure(const void *state)
