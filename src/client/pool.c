@@ -310,7 +310,7 @@ static bool shelf_take(struct pool *pool, const struct pool_identity *identity, 
     if (!is_fresh) {
         origin = origin_find_locked(pool, identity, hash);
     }
-    if (origin != NULL) {
+    if (origin != NULL && !il_list_is_empty(&origin->sessions)) {
         session = shelf_take_session_locked(shelf, origin, loop);
     }
     if (origin != NULL && session == NULL) {
