@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The protocols of src/loop and src/rt, and that of the shared HTTP/2 session, gone through state by state by spin (docs/model.md).
+"""The protocols of src/loop and src/rt, those of the shared HTTP/2 session and of the pool, gone through state by state by spin (docs/model.md).
 
 Each scene is one check: spin goes through every state that the model can come to. Each mistake is another: the same
 with one deliberate error in it, which spin must find, or the model would show nothing. On its own:
@@ -7,6 +7,7 @@ with one deliberate error in it, which spin must find, or the model would show n
     tests/model/model_test.py [TEXT]        the checks whose name contains TEXT
     tests/model/model_test.py --trail NAME  how a mistake goes wrong, step by step
 """
+import concurrent.futures
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import harness  # noqa: E402
 
 MEMORY_MB = 3000
 DEPTH = 20000
+AT_ONCE = 2  # searches; each needs a processor, and some 100 MB
 TIMEOUT_S = 400  # the machine may be busy; on an idle one no scene takes more than ten seconds
 
 # name: (file, what is defined)
@@ -46,6 +48,10 @@ SCENES = {
     "session_with_an_answer_that_never_comes_brings_the_others": ("session.pml", "HOLDS STOPS=2"),
     "session_that_is_bound_is_ended_by_its_driver": ("session.pml", "BOUND LEAVES CANCELS=2"),
     "session_that_is_bound_ends_with_its_driver": ("session.pml", "BOUND ENDS=1"),
+    "pool_serves_who_runs_whoever_stops_or_is_cancelled": ("pool.pml", "STOPS=1 CANCELS=1"),
+    "pool_whose_calls_wait_for_the_connection_of_another": ("pool.pml", "SHARES STOPS=2 CANCELS=1"),
+    "pool_with_two_places": ("pool.pml", "PLACES=2 STOPS=1"),
+    "pool_takes_the_place_of_a_loop_that_does_not_run": ("pool.pml", "TAKES=1 STOPS=2 CANCELS=1"),
 }
 
 # mistake: (file, what is defined, what it does)
@@ -92,6 +98,17 @@ MISTAKES = {
     "BAD_READER": ("session.pml", "STREAMING STOPS=1", "who reads says that he waits after he has let go of the mutex"),
     "BAD_FLUSH": ("session.pml", "PIECE_COUNT=2 WIRE_SIZE=1 STOPS=1", "who is told that there is room does not send"),
     "BAD_GUEST": ("session.pml", "BOUND LEAVES CANCELS=2", "a bound session is ended on any loop"),
+    "BAD_LOOK_FIRST": ("pool.pml", "", "who is about to wait looks at the shelves before it is counted"),
+    "BAD_PUT": ("pool.pml", "", "who puts a connection on a shelf looks for waiters before it is counted"),
+    "BAD_MARK": ("pool.pml", "", "a wake's mark is taken away after the call has looked"),
+    "BAD_QUIET": ("pool.pml", "", "who frees a place wakes nobody"),
+    "BAD_STILL_WOKEN": ("pool.pml", "", "who was woken for nothing is not woken again"),
+    "BAD_ONE_GROUP": ("pool.pml", "STOPS=1", "the waiters of one loop are woken, and not of each"),
+    "BAD_LEAVE": ("pool.pml", "CANCELS=1", "who was woken and leaves does not pass it on"),
+    "BAD_HEIR": ("pool.pml", "SHARES CANCELS=1", "a place that was passed on is given back as well"),
+    "BAD_DEAF": ("pool.pml", "TAKES=1 STOPS=1", "a place is passed on to who has not heard that his own is gone"),
+    "BAD_GIVE_BACK": ("pool.pml", "TAKES=1 STOPS=1", "a place that was taken away is given back"),
+    "BAD_OPEN": ("pool.pml", "TAKES=1", "a connection is opened whosever the place is by then"),
     "NO_SPARE": ("handover.pml", "BLOCKING SPARE_COUNT=0", "there is no spare: a task that waits for another starves it"),
 }
 
@@ -132,24 +149,43 @@ def faults(out):
     return found
 
 
-def check_scene(file, words):
-    need_tools()
+def search_apart(file, words):
     with tempfile.TemporaryDirectory() as folder:
-        out = search(folder, file, words)
-        yield from faults(out)
-        states = re.search(r"(\d+) states, stored", out)
-        took = re.search(r"elapsed time ([\d.]+)", out)
-        print(f"{int(float(states[1])):,} states in {took[1]} s" if states and took else out[-2000:])
+        return search(folder, file, words)
 
 
-def check_mistake(name, file, words, what):
+def check_scene(searched):
     need_tools()
-    with tempfile.TemporaryDirectory() as folder:
-        found = faults(search(folder, file, f"{words} {name}"))
-        if not found:
-            yield f"spin has not found it: {what}"
-        elif "search" in found[0]:
-            yield found[0]
+    out = searched.result()
+    yield from faults(out)
+    states = re.search(r"(\d+) states, stored", out)
+    took = re.search(r"elapsed time ([\d.]+)", out)
+    print(f"{int(float(states[1])):,} states in {took[1]} s" if states and took else out[-2000:])
+
+
+def check_mistake(searched, what):
+    need_tools()
+    found = faults(searched.result())
+    if not found:
+        yield f"spin has not found it: {what}"
+    elif "search" in found[0]:
+        yield found[0]
+
+
+def begin():
+    """The checks that are wanted, with their searches under way, as many at once as may be."""
+    searchers = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    checks = []
+    for name, (file, words) in SCENES.items():
+        if wanted in name:
+            searched = searchers.submit(search_apart, file, words)
+            checks.append((name, lambda searched=searched: check_scene(searched)))
+    for mistake, (file, words, what) in MISTAKES.items():
+        if wanted in f"finds_{mistake}":
+            searched = searchers.submit(search_apart, file, f"{words} {mistake}")
+            checks.append((f"finds_{mistake}", lambda searched=searched, what=what: check_mistake(searched, what)))
+    return checks
 
 
 def show_trail(name):
@@ -165,10 +201,7 @@ def main():
     if len(sys.argv) == 3 and sys.argv[1] == "--trail" and sys.argv[2] in MISTAKES:
         show_trail(sys.argv[2])
         return
-    checks = [(name, lambda scene=scene: check_scene(*scene)) for name, scene in SCENES.items()]
-    checks += [(f"finds_{name}", lambda name=name, mistake=mistake: check_mistake(name, *mistake))
-               for name, mistake in MISTAKES.items()]
-    harness.run(checks)
+    harness.run(begin())
 
 
 main()
