@@ -500,6 +500,23 @@ TEST(unasked_bytes_on_an_idle_connection_are_never_taken_for_a_response)
     }
 }
 
+/* Who lets go of the client passes it over: its loop has it. So its loop has to close it. */
+TEST(connection_that_its_loop_looks_at_while_the_client_is_let_go_of_does_not_rest_again)
+{
+    struct conn *conn;
+
+    start(IL_DRIVER_CALLER);
+    check_get("/hello", 200, NULL);
+    conn = il_container_of(client->pool.connections.next, struct conn, pooled.link);
+    CHECK(watch_claim_here(conn->held.watch));
+    client = il_client_unref(client);
+    CHECK(lab_server_wait_idle(server, 1, lab_in_ms(50000))); /* it is open still */
+    CHECK(!pool_rest_again(&conn->client->pool, conn));
+    client_discard(conn->client, conn);
+    CHECK(lab_server_wait_open(server, 0, lab_in_ms(50000)));
+    lab_server_stop(server);
+}
+
 /* In a task, so that the loop has just polled when the next request looks for a connection; and it
  * has heard of what lies in the socket before the body was read. */
 static void stream_what_has_more_behind(void *arg)

@@ -56,9 +56,8 @@ static void conn_on_event_in_pool(struct watch *watch, uint32_t events)
     }
     conn = watch->arg;
     if (!stream_is_plain(&conn->stream) && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0 &&
-        conn_is_fresh(conn)) {
-        pool_rest_again(&conn->client->pool, conn); /* a TLS session ticket, for example */
-        return;
+        conn_is_fresh(conn) && pool_rest_again(&conn->client->pool, conn)) {
+        return; /* a TLS session ticket, for example */
     }
     client_discard(conn->client, conn);
 }

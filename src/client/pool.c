@@ -700,20 +700,26 @@ bool pool_put_bound(struct pool *pool, struct conn *conn, uint64_t now_ns)
     return true;
 }
 
-void pool_rest_again(struct pool *pool, struct conn *conn)
+bool pool_rest_again(struct pool *pool, struct conn *conn)
 {
     struct pool_shelf *shelf = &pool->shelves[conn->pooled.shelf_index];
     struct pool_origin *origin = conn->origin; /* stays: to forget it wants the pool's mutex */
     struct pool_work work = { 0 };
+    bool is_orphaned;
 
     sys_mutex_lock(&pool->mutex);
-    sys_mutex_lock(&shelf->mutex); /* once it rests, anybody may take it, and close it: not yet */
-    il_assert(conn_is_idle(conn));
-    watch_rest(conn->held.watch, conn->held.watch->rest_deadline_ns);
-    sys_mutex_unlock(&shelf->mutex);
-    origin_wake_locked(origin, &work);
+    is_orphaned = pool->is_orphaned;
+    if (!is_orphaned) {
+        sys_mutex_lock(
+            &shelf->mutex); /* once it rests, anybody may take it, and close it: not yet */
+        il_assert(conn_is_idle(conn));
+        watch_rest(conn->held.watch, conn->held.watch->rest_deadline_ns);
+        sys_mutex_unlock(&shelf->mutex);
+        origin_wake_locked(origin, &work);
+    }
     sys_mutex_unlock(&pool->mutex);
     work_do(&work);
+    return !is_orphaned;
 }
 
 void pool_close_idle(struct pool *pool)

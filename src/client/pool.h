@@ -216,8 +216,9 @@ void pool_put(struct pool *pool, struct conn *conn, struct il_call *call, struct
 bool pool_put_bound(struct pool *pool, struct conn *conn, uint64_t now_ns);
 
 /* A connection that lies in the pool, and that its loop has claimed for a look: let it rest again.
- * Who has passed it over meanwhile is woken. Thread: the one that holds the loop. */
-void pool_rest_again(struct pool *pool, struct conn *conn);
+ * Who has passed it over meanwhile is woken. False: nobody has the client any more, so it is to be
+ * closed. Thread: the one that holds the loop. */
+IL_MUST_USE bool pool_rest_again(struct pool *pool, struct conn *conn);
 
 /* ---- sessions: HTTP/2 connections, which calls share; pool_session.c ---- */
 
