@@ -309,7 +309,8 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
     plan->permit_count = 1 + below(&dice, 4);
     plan->channel_capacity = one_in(&dice, 2) ? 0 : 1 + below(&dice, 4);
     plan->calm_ms = below(&dice, 600);
-    plan->has_late = is_lively && one_in(&dice, 2); /* who comes late may wake who was forgotten */
+    /* Who comes late may wake who was forgotten. */
+    plan->has_late = is_lively && (!solution->is_plain || one_in(&dice, 2));
     for (unsigned i = 0; i < plan->runtime_count; i++) {
         draw_runtime(&dice, &plan->runtimes[i]);
     }
@@ -326,9 +327,9 @@ void chaos_plan_draw(struct chaos_plan *plan, uint64_t seed, bool is_lively,
         }
     }
     draw_weights(&dice, solution, weights);
-    if (one_in(&dice, 3)) {
+    if (solution->is_plain && one_in(&dice, 3)) {
         draw_crowd(&dice, plan, weights);
-    } else if (one_in(&dice, 5)) {
+    } else if (solution->is_plain && one_in(&dice, 5)) {
         draw_session(&dice, plan, weights);
     }
     for (unsigned i = 0; i < plan->script_count; i++) {
