@@ -480,6 +480,7 @@ static int get_one(struct get *get, const char *url)
     }
     if (il_send_streaming(get->client, request, &response, &err) != IL_OK) {
         status = get_fail(get, url, &err);
+        status = err.code == IL_EREQUEST ? GET_EXIT_USAGE : status;
     } else {
         status = get_check_version(get, url, response) ? get_print_body(get, url, response)
                                                        : GET_EXIT_FAILED;

@@ -355,6 +355,31 @@ TEST(body_from_a_source_is_sent_whole_sized_or_chunked)
     }
 }
 
+TEST(request_that_contradicts_itself_is_refused_before_anything_is_opened_for_it)
+{
+    static const char *const headers[][2] = { { "Content-Length", "5" },
+                                              { "Transfer-Encoding", "chunked" },
+                                              { "Host", "a/b" } };
+    struct il_client_stats stats;
+    struct il_response *response;
+
+    start(IL_DRIVER_CALLER);
+    for (size_t i = 0; i < il_array_count(headers); i++) {
+        struct il_request *request;
+
+        CHECK_OK(il_request_new("POST", url("/echo"), &request, &err));
+        CHECK_OK(il_request_set_body(request, "abc", 3, &err));
+        CHECK_OK(il_request_add_header(request, headers[i][0], headers[i][1], &err));
+        CHECK_EQ(il_send(client, request, &response, &err), IL_EREQUEST);
+        CHECK_EQ(err.phase, IL_PHASE_NONE);
+        CHECK_CONTAINS(err.message, headers[i][0]);
+        il_request_free(request);
+    }
+    il_client_stats(client, &stats);
+    CHECK_EQ(stats.connections_total, 0);
+    stop();
+}
+
 TEST(body_source_that_fails_or_lies_fails_the_request_by_name)
 {
     struct il_request *request;

@@ -144,6 +144,7 @@ def exit_status_says_what_happened():
                  "interloop get: unrecognized option '--no-such-option'\nTry 'interloop get --help'."),
                 (["-H"], 2, "option requires an argument -- 'H'"),
                 (["-H", "nothing", server.url], 2, "has no ':'"),
+                (["-H", "Content-Length: 3", server.url], 2, "IL_EREQUEST: header \"Content-Length\" differs"),
                 (["--max-time", "x", server.url], 2, "want seconds"),
                 (["--address", "localhost", server.url], 2, "not an IPv4 or IPv6 address"),
                 (["--resolve", "a.test:80", server.url], 2, "want HOST:PORT:ADDRESS"),

@@ -213,6 +213,7 @@ IL_API enum il_code il_request_set_timeout_ms(struct il_request *request, enum i
 /* Send a request and wait for the whole response, body included (at most body_size_max bytes).
  * Borrows the request; it may be sent again afterwards. The response is the caller's.
  *
+ * IL_EREQUEST: its headers contradict each other or the body; nothing was opened for it.
  * IL_ETIMEDOUT: `err` names the phase and the limit. IL_ERESOLVE, IL_ECONNECT, IL_ETLS, IL_ECERT,
  * IL_EPEERCLOSED, IL_EPROTOCOL, IL_EHEADERSIZE, IL_EBODYSIZE: what the server or the network did.
  * IL_ECANCELED, IL_ESHUTDOWN: the waiting task was cancelled, its runtime ended. IL_EPOOLFULL:
@@ -262,7 +263,8 @@ struct il_call_options {
 /* Start a request and have its outcome delivered on a loop of `runtime`. Takes the request once
  * this returns IL_OK; on failure it is still yours and on_done will not run. `ret_call` may be
  * NULL; else it gets a reference, for il_call_cancel. IL_EINVAL: no runtime given and we are on
- * none. IL_ESHUTDOWN: the runtime has ended. Never waits. Thread: any. Since 0.1. */
+ * none. IL_ESHUTDOWN: the runtime has ended. IL_EREQUEST: as il_send. Never waits. Thread: any.
+ * Since 0.1. */
 IL_API IL_MUST_USE enum il_code il_call_start(struct il_client *client, struct il_request *request,
                                               const struct il_call_options *options,
                                               struct il_call **ret_call, struct il_error *err);

@@ -72,8 +72,9 @@ static enum il_code call_new(struct il_client *client, const struct il_request *
                              struct il_loop *home, struct il_call **ret_call, struct il_error *err)
 {
     struct il_call *call = NULL;
-    enum il_code code = call_alloc(client, home, &call, err);
+    enum il_code code = request_check(request, err);
 
+    code = code == IL_OK ? call_alloc(client, home, &call, err) : code;
     if (code != IL_OK) {
         return code;
     }

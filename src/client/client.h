@@ -145,6 +145,12 @@ struct il_request {
 /* May it be sent again when nobody knows whether the server acted on it? RFC 9110 9.2.2. */
 bool request_is_idempotent(const struct il_request *request);
 
+/* The request as its head is written; borrows from it. */
+struct h1_request_head request_head(const struct il_request *request);
+
+/* Does it contradict itself? Known before anything is opened for it. IL_EREQUEST. */
+IL_MUST_USE enum il_code request_check(const struct il_request *request, struct il_error *err);
+
 /* A copy that needs nothing of `request`; not for one with a source. IL_ENOMEM. */
 enum il_code request_copy(const struct il_request *request, struct il_request **ret_copy,
                           struct il_error *err);

@@ -29,15 +29,7 @@ bool exchange_adopt(struct il_call *call, struct conn *conn)
 enum il_code exchange_write_head(const struct il_request *request, struct il_bytes *out,
                                  struct il_error *err)
 {
-    struct h1_request_head head = {
-        .method = request->method,
-        .url = &request->url,
-        .headers = &request->headers,
-        .target_form = H1_TARGET_ORIGIN,
-        .body_kind = request->body_kind,
-        .body_size =
-            request->source != NULL ? request->source_length : il_bytes_size(&request->body),
-    };
+    struct h1_request_head head = request_head(request);
 
     return h1_request_write(out, &head, err);
 }

@@ -205,3 +205,28 @@ bool request_is_idempotent(const struct il_request *request)
     }
     return false;
 }
+
+struct h1_request_head request_head(const struct il_request *request)
+{
+    return (struct h1_request_head){
+        .method = request->method,
+        .url = &request->url,
+        .headers = &request->headers,
+        .target_form = H1_TARGET_ORIGIN,
+        .body_kind = request->body_kind,
+        .body_size =
+            request->source != NULL ? request->source_length : il_bytes_size(&request->body),
+    };
+}
+
+enum il_code request_check(const struct il_request *request, struct il_error *err)
+{
+    struct h1_request_head head;
+    struct h1_request_seen seen;
+
+    if (request->headers.count == 0) { /* all else was looked at when it was set */
+        return IL_OK;
+    }
+    head = request_head(request);
+    return h1_request_check(&head, &seen, err);
+}

@@ -292,14 +292,7 @@ static enum il_code open_locked(struct il_call *call, struct session_stream *x,
     IL_LOCKED(session->shared.mutex)
 {
     const struct il_request *request = call->request;
-    struct h1_request_head head = {
-        .method = request->method,
-        .url = &request->url,
-        .headers = &request->headers,
-        .body_kind = request->body_kind,
-        .body_size =
-            request->source != NULL ? request->source_length : il_bytes_size(&request->body),
-    };
+    struct h1_request_head head = request_head(request);
     struct session_seat *seat;
     enum il_code code;
 
