@@ -549,17 +549,17 @@ static ssize_t filter_send(void *state, const struct iovec *parts, int part_coun
     return plain->send_errno != 0 ? -plain->send_errno : (ssize_t)sent;
 }
 
+static bool holds_input(const struct plain *plain)
+{
+    return plain->data_left > 0 || plain->in_begin < plain->in_end;
+}
+
 static bool filter_is_quiet(void *state)
 {
     struct plain *plain = state;
 
-    /* Who has to write first cannot know what lies behind. */
-    return !plain->is_failed && await_data(plain) == -EAGAIN && !plain->owes;
-}
-
-static bool holds_input(const struct plain *plain)
-{
-    return plain->data_left > 0 || plain->in_begin < plain->in_end;
+    /* Who has to write first cannot know what lies behind, nor who has half a record. */
+    return !plain->is_failed && await_data(plain) == -EAGAIN && !plain->owes && !holds_input(plain);
 }
 
 static bool filter_holds_input(const void *state)

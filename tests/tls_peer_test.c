@@ -134,7 +134,7 @@ static void peer_wait_until_received(SSL *ssl)
 
     do {
         usleep(1000);
-        CHECK_EQ(ioctl(SSL_get_fd(ssl), SIOCOUTQ, &left), 0);
+        CHECK_EQ(ioctl(SSL_get_rfd(ssl), SIOCOUTQ, &left), 0);
     } while (left > 0);
 }
 
@@ -218,7 +218,30 @@ static void play_unasked(struct peer *peer, int fd)
     SSL_free(ssl);
 }
 
-TEST(response_that_nobody_asked_for_costs_the_idle_connection)
+/* The same, but only half of its record comes. */
+static void play_half_unasked(struct peer *peer, int fd)
+{
+    SSL *ssl = peer_accept(peer, fd);
+    BIO *wire = BIO_new(BIO_s_mem());
+    char *record;
+    long size;
+
+    CHECK(wire != NULL);
+    peer_read_request(ssl);
+    peer_answer(ssl);
+    peer_meet(peer, 1);
+    SSL_set0_wbio(ssl, wire);
+    peer_answer(ssl);
+    size = BIO_get_mem_data(wire, &record);
+    CHECK_EQ(write(fd, record, (size_t)size / 2), size / 2);
+    peer_wait_until_received(ssl);
+    atomic_store(&peer->step, 2);
+    peer_meet(peer, 3);
+    SSL_free(ssl);
+}
+
+/* Such a connection is not used again, whether its loop sees it or the next request does. */
+static void check_costs_the_connection(void (*play)(struct peer *peer, int fd))
 {
     for (int is_seen_by_loop = 0; is_seen_by_loop < 2; is_seen_by_loop++) {
         struct il_client_stats stats;
@@ -227,7 +250,7 @@ TEST(response_that_nobody_asked_for_costs_the_idle_connection)
         struct peer peer;
         char text[64];
 
-        peer_start(&peer, play_unasked);
+        peer_start(&peer, play);
         (void)peer_get_ok(&peer);
         atomic_store(&peer.step, 1);
         peer_meet(&peer, 2);
@@ -246,6 +269,16 @@ TEST(response_that_nobody_asked_for_costs_the_idle_connection)
         atomic_store(&peer.step, 3);
         peer_stop(&peer);
     }
+}
+
+TEST(response_that_nobody_asked_for_costs_the_idle_connection)
+{
+    check_costs_the_connection(play_unasked);
+}
+
+TEST(half_a_response_that_nobody_asked_for_costs_the_idle_connection)
+{
+    check_costs_the_connection(play_half_unasked);
 }
 
 static void play_flood(struct peer *peer, int fd)

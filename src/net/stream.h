@@ -86,7 +86,8 @@ static inline ssize_t stream_send(struct stream *stream, const struct iovec *par
     return stream->filter->send(stream->state, parts, part_count);
 }
 
-/* Is the stream open, with nothing to receive? Asked of one that is idle. */
+/* Is the stream open, with nothing to receive, nor the beginning of anything? Asked of one that is
+ * idle. */
 bool stream_is_quiet(struct stream *stream);
 
 /* May there be input that no event of the socket will tell of? */

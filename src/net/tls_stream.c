@@ -503,7 +503,9 @@ static bool filter_is_quiet(void *state)
     if (done == 1 || stream_result(tls, done, "idle") != -EAGAIN) {
         return false;
     }
-    return !SSL_want_write(tls->ssl); /* else it has not looked at what lies behind */
+    /* Who has to write first has not looked at what lies behind, and half a record is the beginning
+     * of what nobody asked for. */
+    return !SSL_want_write(tls->ssl) && !SSL_has_pending(tls->ssl);
 }
 
 static const struct il_error *filter_failure(const void *state)
