@@ -300,7 +300,7 @@ static void half_a_record(void *arg)
     settle();
     CHECK_EQ(stream_receive(&stream, bytes, sizeof(bytes)), -EAGAIN);
     CHECK(stream_holds_input(&stream)); /* and the socket is empty */
-    CHECK(!stream_is_quiet(&stream)); /* somebody is saying something */
+    CHECK(!stream_is_quiet(&stream));   /* somebody is saying something */
     sim_link_send_whole(far.link, record + size - 1, 1);
     settle();
     CHECK(!stream_is_quiet(&stream));
