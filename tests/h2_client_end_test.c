@@ -137,6 +137,38 @@ TEST(when_the_connection_is_cut_a_get_is_sent_again_and_a_post_fails)
     stop();
 }
 
+/* The first piece goes; before the second the server has answered and is gone. */
+static enum il_code piece_for_who_is_gone(void *arg, void *buffer, size_t size, size_t *ret_size)
+{
+    int *count = arg;
+
+    if (++*count == 2) {
+        CHECK(h2_server_wait(server, &server->held, 1));
+        h2_server_ask(server, H2_WISH_RELEASE | H2_WISH_RESET);
+        CHECK(h2_server_wait(server, &server->open, 0));
+    }
+    *ret_size = *count > 2 ? 0 : il_min_u64(size, 1000);
+    memset(buffer, 'p', *ret_size);
+    return IL_OK;
+}
+
+TEST(an_answer_is_heard_although_the_server_takes_no_more)
+{
+    struct il_request *request;
+    struct il_response *response;
+    int count = 0;
+
+    start(100);
+    CHECK_OK(il_request_new("POST", url("/held"), &request, &err));
+    CHECK_OK(il_request_set_body_source(request, piece_for_who_is_gone, &count, IL_LENGTH_UNKNOWN,
+                                        &err));
+    CHECK_OK(il_send(client, request, &response, &err));
+    CHECK_EQ(il_response_status(response), 200);
+    il_response_free(response);
+    il_request_free(request);
+    stop();
+}
+
 TEST(when_a_server_announces_its_leaving_and_cuts_a_get_is_sent_again_on_a_new_session)
 {
     struct held held = { .path = "/held" };

@@ -8,9 +8,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@ enum h2_server_wish {
     H2_WISH_FREEZE = 16,  /* read and write nothing any more */
     H2_WISH_LIMIT_0 = 32, /* announce that no streams are allowed */
     H2_WISH_LIMIT_9 = 64, /* announce that 9 are */
+    H2_WISH_RESET = 128,  /* reset every connection, when what was sent has arrived */
 };
 
 struct h2_server {
@@ -122,6 +125,17 @@ static inline void h2_server_announce(struct h2_server_conn *conn, uint32_t limi
     CHECK_EQ(nghttp2_submit_settings(conn->peer->session, 0, &entry, 1), 0);
 }
 
+static inline void h2_server_reset(const struct h2_server_conn *conn)
+{
+    struct linger now = { .l_onoff = 1, .l_linger = 0 };
+    int left;
+
+    do {
+        CHECK_EQ(ioctl(conn->fd, SIOCOUTQ, &left), 0);
+    } while (left > 0 && poll(NULL, 0, 1) == 0);
+    CHECK_EQ(setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+}
+
 /* False: the connection is over. */
 static inline bool h2_server_grant(struct h2_server_conn *conn, unsigned wishes)
 {
@@ -141,8 +155,15 @@ static inline bool h2_server_grant(struct h2_server_conn *conn, unsigned wishes)
         h2_server_announce(conn, 9);
     }
     conn->is_frozen = conn->is_frozen || (wishes & H2_WISH_FREEZE) != 0;
-    return (wishes & H2_WISH_CUT) == 0 &&
-           (conn->is_frozen || (h2_server_receive(conn) && h2_server_send(conn)));
+    if ((wishes & H2_WISH_CUT) != 0 ||
+        (!conn->is_frozen && !(h2_server_receive(conn) && h2_server_send(conn)))) {
+        return false;
+    }
+    if ((wishes & H2_WISH_RESET) != 0) {
+        h2_server_reset(conn);
+        return false;
+    }
+    return true;
 }
 
 static inline void h2_server_count(struct h2_server *server, unsigned closed_requests)

@@ -181,6 +181,22 @@ static void session_post_flush_locked(struct session *session) IL_LOCKED(session
     }
 }
 
+static bool session_receive_locked(struct session *session, char *scratch, size_t scratch_size)
+    IL_LOCKED(session->shared.mutex);
+
+/* The server takes no more. It may have said why (GOAWAY, an alert of TLS), or have answered all
+ * the same: that lies in the socket, and nobody will look at it once the session has ended. */
+static void session_hear_out_locked(struct session *session, int sys_errno)
+    IL_LOCKED(session->shared.mutex)
+{
+    char bytes[4096]; /* there may be no loop here */
+
+    (void)session_receive_locked(session, bytes, sizeof(bytes));
+    if (!session->shared.is_over) {
+        session_fail_locked(session, IL_EPEERCLOSED, sys_errno, "the connection broke");
+    }
+}
+
 void session_flush_locked(struct session *session)
 {
     struct il_bytes *out = &session->shared.out;
@@ -208,7 +224,7 @@ void session_flush_locked(struct session *session)
             return; /* every seat will be told when there is room */
         }
         if (sent < 0) {
-            session_fail_locked(session, IL_EPEERCLOSED, (int)-sent, "the connection broke");
+            session_hear_out_locked(session, (int)-sent);
             return;
         }
         il_bytes_consume(out, (size_t)sent);
