@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "net/tls_inside.h"
 #include "tests/tls_check.h"
 
 /* ---- who is accepted ---- */
@@ -369,6 +370,31 @@ TEST(protocol_that_was_not_offered_is_refused_and_none_is_http_1)
         CHECK_EQ(tls_get_code(NULL, "localhost"), cases[i].code);
         tls_stop();
     }
+}
+
+TEST(systems_ca_file_is_read_by_who_verifies_only)
+{
+    static const struct il_tls_options usual = IL_TLS_OPTIONS_INIT;
+    struct il_tls_options insecure = usual;
+    struct il_tls *verifying, *careless;
+    char *file;
+
+    tls_server_start(NULL, NULL);
+    tls_client_start(IL_DRIVER_CALLER, NULL);
+    file = file_with(lab_authority_pem(authority));
+    CHECK_EQ(setenv("SSL_CERT_FILE", file, 1), 0);
+    insecure.insecure_no_verification = true;
+    verifying = tls_new(&usual);
+    careless = tls_new(&insecure);
+    CHECK_OK(tls_get_code(verifying, "localhost"));
+    CHECK_OK(tls_get_code(careless, "localhost"));
+    CHECK(verifying->is_system_file_read);
+    CHECK(!careless->is_system_file_read);
+    verifying = il_tls_unref(verifying);
+    careless = il_tls_unref(careless);
+    unlink(file);
+    free(file);
+    tls_stop();
 }
 
 /* ---- client certificates ---- */

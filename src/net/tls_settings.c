@@ -370,8 +370,8 @@ static enum il_code make_trust(struct made *made)
         identity_add_text(made, "ca_directory", options->ca_directory);
         code = trust_directory(made, options->ca_directory);
     }
-    if (code == IL_OK && (!has_own || options->and_system_ca)) {
-        code = trust_system(made);
+    if (code == IL_OK && made->tls->is_verifying && (!has_own || options->and_system_ca)) {
+        code = trust_system(made); /* else OpenSSL would look for the issuer there all the same */
     }
     return code;
 }
