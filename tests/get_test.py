@@ -153,6 +153,8 @@ def exit_status_says_what_happened():
                 (["ftp://localhost/"], 2, "IL_EURL"),
                 (["--cacert", "/nonexistent", "https://localhost/"], 3, "No such file"),
                 (["--max-time", "0.2", server.url + "never"], 3, "IL_ETIMEDOUT, phase first-byte"),
+                ([server.url + "reset"], 3,
+                 f"IL_EPEERCLOSED, phase first-byte: GET {server.url[7:-1]}: the connection broke: Connection reset"),
                 ([server.url + "bytes/1000?cut_at=10"], 3,
                  f"IL_EPEERCLOSED, phase read: GET {server.url[7:-1]}: the server closed the connection after 10 of "
                  "1000 bytes"),

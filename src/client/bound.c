@@ -364,7 +364,7 @@ static void bound_receive(struct bound_conn *bound)
             bound_on_eof(bound);
             return;
         case CONN_FAILED:
-            (void)conn_fail(bound->conn, sys_errno, "bound driver,", &error);
+            (void)conn_fail(bound->conn, sys_errno, "", &error);
             bound_lose(bound, error.code, &error, false);
             return;
         case CONN_DONE:

@@ -347,18 +347,16 @@ enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *r
     return CONN_DONE;
 }
 
-enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *what,
+enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *when,
                        struct il_error *err)
 {
     const struct il_error *failure = stream_failure(&conn->stream);
-    char where[CONN_TEXT_SIZE];
 
     if (failure != NULL) {
         *err = *failure;
         return err->code;
     }
-    return il_fail_errno(err, IL_EPEERCLOSED, sys_errno, "%s %s: the connection broke", what,
-                         conn_text(conn, where));
+    return il_fail_errno(err, IL_EPEERCLOSED, sys_errno, "the connection broke%s", when);
 }
 
 const char *conn_text(const struct conn *conn, char text[static CONN_TEXT_SIZE])

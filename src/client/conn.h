@@ -143,9 +143,9 @@ bool conn_has_unsent(const struct conn *conn);
 enum conn_io conn_receive(struct conn *conn, void *bytes, size_t size, size_t *ret_received,
                           int *ret_errno);
 
-/* Fill `err` with why receiving or sending failed; `what` says what we were doing. Returns the
- * code. */
-enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *what,
+/* Fill `err` with why receiving or sending failed; `when` is "" or " after 3 bytes": the server's
+ * name is for the call or response to add. Returns the code. */
+enum il_code conn_fail(const struct conn *conn, int sys_errno, const char *when,
                        struct il_error *err);
 
 /* "127.0.0.1:8080 (connection 5)" for messages. Returns `text`. */

@@ -392,12 +392,9 @@ static void exchange_on_eof(struct il_call *call)
 
 static void exchange_on_read_failed(struct il_call *call, int sys_errno)
 {
-    char what[H1_METHOD_SIZE_MAX + 32];
     struct il_error error;
 
-    (void)snprintf(what, sizeof(what), "%s, phase %s,", call->request->method,
-                   il_phase_name((enum il_phase)atomic_load(&call->phase)));
-    (void)conn_fail(call->conn, sys_errno, what, &error);
+    (void)conn_fail(call->conn, sys_errno, "", &error);
     call_on_lost(call, error.code, &error);
 }
 
@@ -588,15 +585,15 @@ static enum il_code reader_on_eof(struct il_response *response, struct rt_place 
 static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, struct il_error *err)
 {
     const struct h1_response *parser = &conn->held.kit->parser;
-    char what[80], all[32] = "";
+    char when[80], all[32] = "";
     struct il_error error;
 
     if (parser->framing == H1_FRAMING_SIZED) {
         (void)snprintf(all, sizeof(all), " of %llu", (unsigned long long)parser->body_size);
     }
-    (void)snprintf(what, sizeof(what), "after %llu%s bytes of the body,",
+    (void)snprintf(when, sizeof(when), " after %llu%s bytes of the response's body",
                    (unsigned long long)parser->body_received, all);
-    (void)conn_fail(conn, sys_errno, what, &error);
+    (void)conn_fail(conn, sys_errno, when, &error);
     if (err != NULL) {
         *err = error;
     }
