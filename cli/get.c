@@ -105,8 +105,7 @@ struct get {
     uint64_t max_time_ms; /* 0: the client's */
     struct il_tls_options tls_options;
     char password[GET_PASSWORD_SIZE]; /* of the key; wiped once it was used */
-    enum il_http_version http_version;
-    bool wants_http_2;
+    bool wants_http_1_1, wants_http_2, knows_http_2;
     bool fails_on_status, is_help;
     struct get_show show;
     struct il_client *client;
@@ -316,13 +315,11 @@ static bool get_take_option(struct get *get, int option)
     case GET_MAX_TIME:
         return get_take_time(get, optarg);
     case GET_HTTP_1_1:
-        get->http_version = IL_HTTP_1_1;
-        return true;
+        return get->wants_http_1_1 = true;
     case GET_HTTP_2:
         return get->wants_http_2 = true;
     case GET_HTTP_2_PRIOR_KNOWLEDGE:
-        get->http_version = IL_HTTP_2_PRIOR_KNOWLEDGE;
-        return true;
+        return get->knows_http_2 = true;
     default:
         return get->show.is_json = true;
     }
@@ -345,8 +342,9 @@ static bool get_parse(struct get *get, int argc, char **argv)
         fprintf(stderr, "interloop get: which URL?\n");
         return false;
     }
-    if (get->wants_http_2 && get->http_version == IL_HTTP_1_1) {
-        fprintf(stderr, "interloop get: --http2 and --http1.1; which?\n");
+    if (get->wants_http_1_1 && (get->wants_http_2 || get->knows_http_2)) {
+        fprintf(stderr, "interloop get: %s and --http1.1; which?\n",
+                get->wants_http_2 ? "--http2" : "--http2-prior-knowledge");
         return false;
     }
     if (argc - optind > 1 && get->output != NULL) {
@@ -508,7 +506,9 @@ static int get_start(struct get *get)
         return code == IL_EINVAL ? GET_EXIT_USAGE : GET_EXIT_FAILED;
     }
     options.name = "interloop get";
-    options.http_version = get->http_version;
+    options.http_version = get->wants_http_1_1 ? IL_HTTP_1_1
+                           : get->knows_http_2 ? IL_HTTP_2_PRIOR_KNOWLEDGE
+                                               : IL_HTTP_AUTO;
     options.tls = get->tls;
     options.hosts = get->hosts;
     options.host_count = get->host_count;

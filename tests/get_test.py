@@ -228,7 +228,9 @@ def http_version_is_the_one_that_was_asked_for():
         with Serve("--tls", "--http1.1", "--ca-file", ca) as server:
             demanded = get("--http2", "--cacert", ca, server.url + "id/1")
             known = get("--http2-prior-knowledge", "--cacert", ca, server.url + "id/1")
-            both = get("--http2", "--http1.1", server.url)
+            both = [get(*two, server.url) for two in (
+                ("--http2", "--http1.1"), ("--http1.1", "--http2-prior-knowledge"),
+                ("--http2-prior-knowledge", "--http1.1"))]
         with Serve() as server:
             in_clear = get("-i", "--http2-prior-knowledge", server.url + "id/1")
     yield from want_part("stdout", by_choice.stdout, "^HTTP/1.1 200 OK")
@@ -237,7 +239,9 @@ def http_version_is_the_one_that_was_asked_for():
     yield from want("exit status", (demanded.returncode, demanded.stdout), (3, ""))
     yield from want_part("stderr", demanded.stderr, "IL_EPROTOCOL: .*--http2 wants HTTP/2")
     yield from want("exit status", known.returncode, 3)
-    yield from want("exit status", both.returncode, 2)
+    for out in both:
+        yield from want("exit status", out.returncode, 2)
+        yield from want_part("stderr", out.stderr, "--http2.* and --http1.1; which")
 
 
 FRAME_DATA, FRAME_HEADERS, FRAME_SETTINGS, FRAME_PING, FRAME_GOAWAY = 0, 1, 4, 6, 7
