@@ -232,6 +232,7 @@ static bool serve_make_certificates(struct serve *serve)
     serve->tls.key_pem = serve->certificate.key_pem;
     serve->tls.alpn =
         serve->options.is_http1_only || serve->options.is_http10 ? "http/1.1" : "h2,http/1.1";
+    serve->tls.is_alpn_strict = true;
     if (serve->client_file != NULL) {
         serve->tls.client_ca_pem = lab_authority_pem(serve->authority);
     }

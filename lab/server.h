@@ -42,12 +42,14 @@ struct lab_server;
 
 /* What the server speaks under HTTP. Read by lab_server_start; zero means the default.
  * `alpn`: protocols separated by commas, "h2,http/1.1": the first of them that the client offers,
- * and if it offers none, the last: so a single one is chosen, offered or not. Clients get HTTP/2
- * where "h2" was chosen. "": none is; NULL: "http/1.1". */
+ * and if it offers none, the last: so a single one is chosen, offered or not, unless
+ * `is_alpn_strict`: then the handshake ends with the alert no_application_protocol. Clients get
+ * HTTP/2 where "h2" was chosen. "": none is; NULL: "http/1.1". */
 struct lab_server_tls {
     const char *certificate_pem, *key_pem; /* required; see certificates.h */
     const char *client_ca_pem;             /* demand a certificate of this CA from clients */
     const char *alpn;
+    bool is_alpn_strict;
     int version; /* 11, 12 or 13: only this one; 0: 1.2 and 1.3 */
     bool is_cut; /* connections end without close_notify */
 };

@@ -475,6 +475,7 @@ struct lab_server {
     struct ssl_ctx_st *tls; /* NULL: http */
     struct bio_method_st *tls_bio;
     char tls_alpn[64];
+    bool is_tls_alpn_strict;
     bool is_tls_cut;
     char *help;
     pthread_t thread;

@@ -107,7 +107,8 @@ static bool alpn_is_offered(const unsigned char *offered, unsigned offered_size,
     return false;
 }
 
-/* The last one whatever the client offers: what a server may choose is for the client to check. */
+/* The last one whatever the client offers, unless it is to be strict: what a server may choose is
+ * for the client to check. */
 static int tls_on_alpn(SSL *ssl, const unsigned char **ret_chosen, unsigned char *ret_size,
                        const unsigned char *offered, unsigned offered_size, void *arg)
 {
@@ -118,6 +119,9 @@ static int tls_on_alpn(SSL *ssl, const unsigned char **ret_chosen, unsigned char
     while (name[size] == ',' && !alpn_is_offered(offered, offered_size, name, size)) {
         name += size + 1;
         size = strcspn(name, ",");
+    }
+    if (server->is_tls_alpn_strict && !alpn_is_offered(offered, offered_size, name, size)) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
     }
     *ret_chosen = (const unsigned char *)name;
     *ret_size = (unsigned char)size;
@@ -173,6 +177,7 @@ enum il_code server_tls_init(struct lab_server *server, struct il_error *err)
     }
     (void)snprintf(server->tls_alpn, sizeof(server->tls_alpn), "%s",
                    options->alpn != NULL ? options->alpn : "http/1.1");
+    server->is_tls_alpn_strict = options->is_alpn_strict;
     server->is_tls_cut = options->is_cut;
     SSL_CTX_set_alpn_select_cb(context, tls_on_alpn, server);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
