@@ -358,16 +358,41 @@ TEST(version_above_the_systems_maximum_is_not_spoken_unless_asked_for)
 TEST(protocol_that_was_not_offered_is_refused_and_none_is_http_1)
 {
     static const struct {
+        enum il_http_version version;
         const char *alpn;
+        bool is_strict;
         enum il_code code;
-    } cases[] = { { "http/1.1", IL_OK }, { "", IL_OK }, { "imap", IL_ETLS } };
+        const char *words;
+    } cases[] = {
+        { IL_HTTP_AUTO, "http/1.1", false, IL_OK, NULL },
+        { IL_HTTP_AUTO, "http/1.1", true, IL_OK, NULL },
+        { IL_HTTP_AUTO, "", false, IL_OK, NULL },
+        { IL_HTTP_AUTO, "imap", false, IL_ETLS, "chose a protocol that was not offered (ALPN)" },
+        { IL_HTTP_AUTO, "imap", true, IL_ETLS, "speaks none of the protocols offered (ALPN)" },
+        { IL_HTTP_2_PRIOR_KNOWLEDGE, "h2,http/1.1", true, IL_OK, NULL },
+        { IL_HTTP_2_PRIOR_KNOWLEDGE, "", false, IL_EPROTOCOL, "chose no protocol by ALPN" },
+        { IL_HTTP_2_PRIOR_KNOWLEDGE, "http/1.1", false, IL_EPROTOCOL,
+          "chose a protocol that was not offered (ALPN)" },
+        { IL_HTTP_2_PRIOR_KNOWLEDGE, "http/1.1", true, IL_EPROTOCOL,
+          "speaks none of the protocols offered (ALPN)" },
+    };
 
     for (size_t i = 0; i < il_array_count(cases); i++) {
-        struct lab_server_tls tls = { .alpn = cases[i].alpn };
+        struct lab_server_tls server_tls = { .alpn = cases[i].alpn,
+                                             .is_alpn_strict = cases[i].is_strict };
+        struct il_client_options options = IL_CLIENT_OPTIONS_INIT;
+        struct il_tls_options trusting = tls_trusting();
+        struct il_tls *tls = tls_new(&trusting);
 
-        tls_server_start(NULL, &tls);
-        tls_client_start(IL_DRIVER_CALLER, NULL);
+        tls_server_start(NULL, &server_tls);
+        options.http_version = cases[i].version;
+        options.tls = tls;
+        CHECK_OK(il_client_new(&options, &client, &err));
+        tls = il_tls_unref(tls);
         CHECK_EQ(tls_get_code(NULL, "localhost"), cases[i].code);
+        if (cases[i].words != NULL) {
+            CHECK_CONTAINS(err.message, cases[i].words);
+        }
         tls_stop();
     }
 }
@@ -809,7 +834,7 @@ TEST(server_that_does_not_speak_tls_is_told_from_one_that_does)
     snprintf(text, sizeof(text), "https://127.0.0.1:%u/", lab_server_port(plain));
     CHECK_OK(il_request_new("GET", text, &request, &err));
     CHECK_EQ(il_send(client, request, &response, &err), IL_ETLS);
-    CHECK_CONTAINS(err.message, "wrong version number");
+    CHECK_CONTAINS(err.message, "does the server speak TLS there? (wrong version number)");
     CHECK_EQ(err.phase, IL_PHASE_TLS);
     il_request_free(request);
     tls_stop();

@@ -86,6 +86,9 @@ const char *tls_verify_text(int result, const X509 *certificate, char *text, siz
  * Of an alert that the server has sent also what it means. */
 const char *tls_queue_text(char *text, size_t size);
 
+/* Is that entry about ALPN: the server speaks nothing that was offered, or chose something else? */
+bool tls_queue_is_about_protocol(void);
+
 /* The SHA-256 of a certificate's public key (SubjectPublicKeyInfo). False: out of memory. */
 bool tls_public_key_digest(const X509 *certificate, uint8_t digest[static TLS_SHA256_SIZE]);
 

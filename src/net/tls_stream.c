@@ -199,9 +199,16 @@ static enum il_code fail_certificate(struct tls_stream *tls)
                          tls->bad.depth, tls->bad.subject, tls->bad.issuer);
 }
 
+/* No protocol in common: an error of TLS, except where only HTTP/2 would have done. */
+static enum il_code protocol_code(const struct tls_stream *tls)
+{
+    return strcmp(tls->alpn, TLS_ALPN_HTTP_2) == 0 ? IL_EPROTOCOL : IL_ETLS;
+}
+
 /* The socket or the peer's TLS has ended the matter. `result` is what SSL_get_error said. */
 static enum il_code fail_stream(struct tls_stream *tls, int result, const char *doing)
 {
+    enum il_code code;
     char text[120];
 
     if (tls->bad.result != X509_V_OK) {
@@ -228,7 +235,8 @@ static enum il_code fail_stream(struct tls_stream *tls, int result, const char *
                              tls->host, tls->port, doing);
     }
     il_maybe(result == SSL_ERROR_SSL);
-    return il_fail_errno(&tls->failure, IL_ETLS, 0, "%.60s:%u: %s: %s", tls->host, tls->port, doing,
+    code = tls_queue_is_about_protocol() ? protocol_code(tls) : IL_ETLS;
+    return il_fail_errno(&tls->failure, code, 0, "%.60s:%u: %s: %s", tls->host, tls->port, doing,
                          tls_queue_text(text, sizeof(text)));
 }
 
@@ -311,7 +319,7 @@ static enum il_code check_alpn(struct tls_stream *tls)
             return IL_OK;
         }
     }
-    return il_fail_errno(&tls->failure, IL_ETLS, 0,
+    return il_fail_errno(&tls->failure, protocol_code(tls), 0,
                          "%.60s:%u: TLS handshake: the server chose protocol '%s', which was not "
                          "offered",
                          tls->host, tls->port, il_escape(text, sizeof(text), chosen, chosen_size));

@@ -191,7 +191,7 @@ const char *tls_verify_text(int result, const X509 *certificate, char *text, siz
     return text;
 }
 
-/* What an alert of the server's means; NULL: its name says it. */
+/* What an alert of the server's means, or our own of its answer; NULL: its name says it. */
 static const char *alert_meaning(unsigned long code)
 {
     if (ERR_GET_LIB(code) != ERR_LIB_SSL) {
@@ -204,6 +204,8 @@ static const char *alert_meaning(unsigned long code)
         return "the server and we have no cipher in common, or it wants a certificate of ours";
     case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
         return "the server speaks none of the protocols offered (ALPN)";
+    case SSL_R_WRONG_VERSION_NUMBER:
+        return "what came is no TLS; does the server speak TLS there?";
     case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
         return "the server wants a certificate of ours";
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
@@ -221,11 +223,33 @@ static const char *alert_meaning(unsigned long code)
     }
 }
 
+/* OpenSSL has one reason for whatever it does not like in an extension; where it was found tells of
+ * which one. */
+static bool queue_is_bad_choice(void)
+{
+    const char *function = NULL;
+    unsigned long code = ERR_peek_error_all(NULL, NULL, &function, NULL, NULL);
+
+    return ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_BAD_EXTENSION &&
+           function != NULL && strcmp(function, "tls_parse_stoc_alpn") == 0;
+}
+
+bool tls_queue_is_about_protocol(void)
+{
+    unsigned long code = ERR_peek_error();
+
+    return queue_is_bad_choice() ||
+           (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+            ERR_GET_REASON(code) == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL);
+}
+
 const char *tls_queue_text(char *text, size_t size)
 {
+    bool is_bad_choice = queue_is_bad_choice();
     unsigned long code = ERR_get_error();
     const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
-    const char *meaning = alert_meaning(code);
+    const char *meaning = is_bad_choice ? "the server chose a protocol that was not offered (ALPN)"
+                                        : alert_meaning(code);
 
     if (reason != NULL && meaning != NULL) {
         (void)snprintf(text, size, "%s (%s)", meaning, reason);
