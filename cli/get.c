@@ -73,7 +73,7 @@ static const char get_usage[] =
     "  -f, --fail                 exit status 1 if the response's status is 400 or more\n"
     "      --max-time SECONDS     give up after so long (300), decimals allowed\n"
     "      --http1.1              HTTP/1.1 only; else https servers may choose HTTP/2\n"
-    "      --http2                HTTP/2 or nothing: end with 3 if the server chooses HTTP/1.1\n"
+    "      --http2                https: HTTP/2, or no request and exit status 3\n"
     "      --http2-prior-knowledge  HTTP/2 from the first byte, without TLS too\n"
     "      --address ADDRESS      connect to this IP address instead of asking for the host\n"
     "      --resolve HOST:PORT:ADDRESS[,ADDRESS]...  connect to this host there, without asking\n"
@@ -347,6 +347,15 @@ static bool get_parse(struct get *get, int argc, char **argv)
                 get->wants_http_2 ? "--http2" : "--http2-prior-knowledge");
         return false;
     }
+    for (int i = optind; i < argc && get->wants_http_2 && !get->knows_http_2; i++) {
+        if (strncasecmp(argv[i], "http:", 5) == 0) {
+            fprintf(stderr,
+                    "interloop get: --http2 is agreed on within TLS, and '%s' has none; if the "
+                    "server is known to speak HTTP/2: --http2-prior-knowledge\n",
+                    argv[i]);
+            return false;
+        }
+    }
     if (argc - optind > 1 && get->output != NULL) {
         fprintf(stderr, "interloop get: --output is for one URL\n");
         return false;
@@ -421,23 +430,6 @@ static int get_fail(const struct get *get, const char *url, const struct il_erro
     return GET_EXIT_FAILED;
 }
 
-/* --http2: say so if it is not. */
-static bool get_check_version(const struct get *get, const char *url,
-                              const struct il_response *response)
-{
-    struct il_error err = { .code = IL_EPROTOCOL };
-
-    if (!get->wants_http_2 || il_response_http_version(response) == 20) {
-        return true;
-    }
-    (void)snprintf(err.message, sizeof(err.message),
-                   "the server answered in HTTP/1.1, and --http2 wants HTTP/2%s",
-                   strncmp(url, "http:", 5) == 0 ? "; without TLS try --http2-prior-knowledge"
-                                                 : "");
-    (void)get_fail(get, url, &err);
-    return false;
-}
-
 static int get_print_body(struct get *get, const char *url, struct il_response *response)
 {
     static char piece[GET_PIECE_SIZE];
@@ -480,8 +472,7 @@ static int get_one(struct get *get, const char *url)
         status = get_fail(get, url, &err);
         status = err.code == IL_EREQUEST ? GET_EXIT_USAGE : status;
     } else {
-        status = get_check_version(get, url, response) ? get_print_body(get, url, response)
-                                                       : GET_EXIT_FAILED;
+        status = get_print_body(get, url, response);
         il_response_free(response);
     }
     il_request_free(request);
@@ -507,8 +498,9 @@ static int get_start(struct get *get)
     }
     options.name = "interloop get";
     options.http_version = get->wants_http_1_1 ? IL_HTTP_1_1
-                           : get->knows_http_2 ? IL_HTTP_2_PRIOR_KNOWLEDGE
-                                               : IL_HTTP_AUTO;
+                           : get->knows_http_2 || get->wants_http_2
+                               ? IL_HTTP_2_PRIOR_KNOWLEDGE /* within TLS nothing else is offered */
+                               : IL_HTTP_AUTO;
     options.tls = get->tls;
     options.hosts = get->hosts;
     options.host_count = get->host_count;

@@ -228,6 +228,7 @@ def http_version_is_the_one_that_was_asked_for():
         with Serve("--tls", "--http1.1", "--ca-file", ca) as server:
             demanded = get("--http2", "--cacert", ca, server.url + "id/1")
             known = get("--http2-prior-knowledge", "--cacert", ca, server.url + "id/1")
+            clear = get("--http2", "-d", "x", server.url.replace("https:", "HTTP:"))
             both = [get(*two, server.url) for two in (
                 ("--http2", "--http1.1"), ("--http1.1", "--http2-prior-knowledge"),
                 ("--http2-prior-knowledge", "--http1.1"))]
@@ -236,9 +237,11 @@ def http_version_is_the_one_that_was_asked_for():
     yield from want_part("stdout", by_choice.stdout, "^HTTP/1.1 200 OK")
     yield from want_part("stdout", offered.stdout, "^HTTP/2 200")
     yield from want_part("stdout", in_clear.stdout, "^HTTP/2 200")
-    yield from want("exit status", (demanded.returncode, demanded.stdout), (3, ""))
-    yield from want_part("stderr", demanded.stderr, "IL_EPROTOCOL: .*--http2 wants HTTP/2")
-    yield from want("exit status", known.returncode, 3)
+    for out in (demanded, known):
+        yield from want("exit status", out.returncode, 3)
+        yield from want_part("stderr", out.stderr, "IL_EPROTOCOL, phase tls: .*none of the protocols offered")
+    yield from want("exit status", clear.returncode, 2)
+    yield from want_part("stderr", clear.stderr, "has none; .*--http2-prior-knowledge")
     for out in both:
         yield from want("exit status", out.returncode, 2)
         yield from want_part("stderr", out.stderr, "--http2.* and --http1.1; which")
