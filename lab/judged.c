@@ -28,8 +28,9 @@ static void judged_name(struct judged *judged)
         judged->ask.bytes += judged->index;
         (void)snprintf(judged->path, sizeof(judged->path), "/bytes/%llu",
                        (unsigned long long)judged->ask.bytes);
-        (void)snprintf(judged->target, sizeof(judged->target), "/bytes/%llu?seed=%u&%s",
-                       (unsigned long long)judged->ask.bytes, judged->index, query);
+        (void)snprintf(judged->target, sizeof(judged->target), "/bytes/%llu?seed=%u%s%s",
+                       (unsigned long long)judged->ask.bytes, judged->index,
+                       query[0] != '\0' ? "&" : "", query);
     } else {
         (void)snprintf(judged->token, sizeof(judged->token), "%.12s-%u", judged->actor->name,
                        number);

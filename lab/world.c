@@ -275,8 +275,8 @@ void world_fetch_end(struct world *world, struct actor *actor)
 {
     stage_server_release(world->server, world->fetch.gate);
     actor_wait(actor);
-    world_note(world, "%s has its answer%s and is parked", actor->name,
-               world->fetch.count > 1 ? "s" : "");
+    world_note(world, "%s has its answer%s%s", actor->name, world->fetch.count > 1 ? "s" : "",
+               actor->kind == IL_RUNTIME_CURRENT_THREAD ? " and is parked" : "");
 }
 
 void world_fetch(struct world *world, struct actor *actor, unsigned count)
