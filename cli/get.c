@@ -325,6 +325,23 @@ static bool get_take_option(struct get *get, int option)
     }
 }
 
+/* A file that an option names; not opened, since a pipe can be opened only once. */
+static bool get_check_file(const char *option, const char *path)
+{
+    if (path == NULL || access(path, R_OK) == 0) {
+        return true;
+    }
+    fprintf(stderr, "interloop get: cannot read '%s' for %s: %s\n", path, option, strerror(errno));
+    return false;
+}
+
+static bool get_check_files(const struct get *get)
+{
+    return get_check_file("--cacert", get->tls_options.ca_file) &&
+           get_check_file("--cert", get->tls_options.certificate_file) &&
+           get_check_file("--key", get->tls_options.key_file);
+}
+
 static bool get_parse(struct get *get, int argc, char **argv)
 {
     int option;
@@ -360,7 +377,7 @@ static bool get_parse(struct get *get, int argc, char **argv)
         fprintf(stderr, "interloop get: --output is for one URL\n");
         return false;
     }
-    return true;
+    return get_check_files(get);
 }
 
 /* ---- the request ---- */
