@@ -491,7 +491,7 @@ static bool is_quietly_stuck(const struct look *look, uint32_t set, const struct
     if (contents->standing_count == 0 || !set_is_unpolled(look, set) || set_was_driven(look, set)) {
         return false;
     }
-    return look->can_syscall || look->epoll_sleepers == 0;
+    return look->unknown_sleepers == 0;
 }
 
 static void judge_set(struct look *look, uint32_t set)

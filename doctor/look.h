@@ -327,7 +327,7 @@ struct look {
     bool is_stopped;           /* by a signal, a debugger, its cgroup; nearly the whole window */
     bool is_frozen;            /* ...by its cgroup */
     pid_t tracer;              /* who traces it; 0: nobody */
-    uint32_t epoll_sleepers;   /* without can_syscall: threads seen in some epoll_wait */
+    uint32_t unknown_sleepers; /* seen in an epoll_wait or poll() of it is not known which set */
 
     uint32_t finding_count;
     struct finding *findings; /* gravest first; LOOK_FINDINGS_MAX at most */

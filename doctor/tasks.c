@@ -199,8 +199,29 @@ static void read_wchan(struct look *look, struct seen_thread *thread, struct thr
     }
     waits_of_wchan(text, wait);
     if (wait->kind == WAIT_EPOLL) {
-        look->epoll_sleepers++;
+        look->unknown_sleepers++;
     }
+}
+
+/* It sleeps in a call that goes on after a stop: the kernel's function tells which, if the thread
+ * has not left it meanwhile. One that stays unknown may be a poll() on anything. */
+static void read_resumed(struct look *look, struct seen_thread *thread, struct thread_wait *wait)
+{
+    char text[256], again[256], function[64] = "";
+
+    if (!read_file(look, thread, "syscall", text, sizeof(text))) {
+        return;
+    }
+    (void)read_file(look, thread, "wchan", function, sizeof(function));
+    if (!read_file(look, thread, "syscall", again, sizeof(again))) {
+        return;
+    }
+    if (strcmp(text, again) != 0) {
+        wait->kind = WAIT_RUNNING; /* it moves */
+        return;
+    }
+    waits_of_resumed(text, function, wait);
+    look->unknown_sleepers += waits_is_resumed(wait);
 }
 
 static void read_wait(struct look *look, struct seen_thread *thread)
@@ -211,6 +232,9 @@ static void read_wait(struct look *look, struct seen_thread *thread)
     if (look->can_syscall) {
         if (read_file(look, thread, "syscall", text, sizeof(text))) {
             waits_of_syscall(text, &wait);
+        }
+        if (waits_is_resumed(&wait)) {
+            read_resumed(look, thread, &wait);
         }
     } else {
         read_state(look, thread);

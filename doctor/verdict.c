@@ -98,6 +98,9 @@ bool set_is_unpolled(const struct look *look, uint32_t set)
 {
     const struct seen_set *driver = &look->sets[set_driver(look, set)];
 
+    if (look->can_syscall && look->unknown_sleepers > 0) {
+        return false; /* it may be this set that such a thread polls */
+    }
     return look->sets[set].polled_count == 0 && driver->polled_count == 0 &&
            !driver->is_polled_by_parent;
 }

@@ -184,6 +184,65 @@ void waits_of_syscall(const char *text, struct thread_wait *ret_wait)
     *ret_wait = wait;
 }
 
+/* ---- calls that go on after a stop ---- */
+
+#define WAITS_CLOCKS_MAX  64 /* ids of clocks are below, addresses are above */
+#define WAITS_POINTER_MIN 0x100000000u
+
+bool waits_is_resumed(const struct thread_wait *wait)
+{
+    return wait->number == SYS_restart_syscall;
+}
+
+/* Sleeping is resumed by a jump, so that the kernel's function is the entry of all calls; of the
+ * three families it alone is not seen in a function of its own. */
+static bool is_sleep(const uint64_t args[6], const char *function)
+{
+    bool has_clock = args[0] < WAITS_CLOCKS_MAX && args[1] == 0 && args[2] >= WAITS_POINTER_MIN;
+
+    return has_clock || strstr(function, "nanosleep") != NULL ||
+           strstr(function, "syscall") != NULL || strstr(function, "el0_svc") != NULL;
+}
+
+/* Four calls are resumed like this, each with the arguments it was made with; -1: not known. */
+static long resumed_number(const uint64_t args[6], const char *function)
+{
+    if (strstr(function, "futex") != NULL) {
+        return SYS_futex;
+    }
+    if (strstr(function, "poll") != NULL) {
+#ifdef SYS_poll
+        return SYS_poll;
+#else
+        return -1;
+#endif
+    }
+    if (!is_sleep(args, function)) {
+        return -1;
+    }
+    return args[0] < WAITS_CLOCKS_MAX ? SYS_clock_nanosleep : SYS_nanosleep;
+}
+
+void waits_of_resumed(const char *text, const char *function, struct thread_wait *ret_wait)
+{
+    uint64_t args[6];
+    long number;
+
+    waits_of_syscall(text, ret_wait);
+    if (!waits_is_resumed(ret_wait) ||
+        !parse_syscall(text, &number, args, &ret_wait->sp, &ret_wait->pc)) {
+        return;
+    }
+    number = resumed_number(args, function);
+    if (number < 0) {
+        return;
+    }
+    ret_wait->number = number;
+    if (!decode_polls(args, ret_wait)) {
+        (void)decode_rest(args, ret_wait);
+    }
+}
+
 void waits_of_wchan(const char *name, struct thread_wait *ret_wait)
 {
     static const struct {
@@ -424,7 +483,13 @@ void waits_describe(const struct look *look, const struct seen_thread *thread, c
         snprintf(ret_text, size, "waits for a child process");
         break;
     case WAIT_OTHER:
-        snprintf(ret_text, size, "is in system call %ld", wait->number);
+        if (waits_is_resumed(wait)) {
+            snprintf(ret_text, size, "goes on with a call that a stop interrupted");
+        } else if (wait->number < 0) {
+            snprintf(ret_text, size, "sleeps in the kernel");
+        } else {
+            snprintf(ret_text, size, "is in system call %ld", wait->number);
+        }
         break;
     case WAIT_UNKNOWN:
         snprintf(ret_text, size, "is in state %c", thread->state);

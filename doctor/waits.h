@@ -10,6 +10,14 @@ uint64_t waits_stack_pointer(const char *text);
 /* Decode that text. */
 void waits_of_syscall(const char *text, struct thread_wait *ret_wait);
 
+/* Is it in restart_syscall: does a call go on that a stop, or a signal that stopped it,
+ * interrupted? poll, futex with a time limit and nanosleep do. */
+bool waits_is_resumed(const struct thread_wait *wait);
+
+/* Decode a text that may be of such a call, as the call it was. `function` is the kernel's one in
+ * which the thread sleeps (wchan). Where even that does not tell, it is WAIT_OTHER, resumed. */
+void waits_of_resumed(const char *text, const char *function, struct thread_wait *ret_wait);
+
 /* Decode the name of the kernel function (wchan): much less can be said. */
 void waits_of_wchan(const char *name, struct thread_wait *ret_wait);
 

@@ -59,6 +59,57 @@ TEST(a_futex_wait_knows_its_word_and_its_limit)
     CHECK(!decode(SYS_futex, "0x7ffe0000 0x189 0x0 0x7ffd2000 0x0 0xffffffff").is_forever);
 }
 
+static struct thread_wait decode_resumed(const char *args, const char *function)
+{
+    struct thread_wait wait;
+    char text[256];
+
+    snprintf(text, sizeof(text), "%ld %s 0x7ffd1000 0x7f0000401000\n", (long)SYS_restart_syscall,
+             args);
+    waits_of_resumed(text, function, &wait);
+    return wait;
+}
+
+TEST(a_call_that_goes_on_after_a_stop_is_taken_for_what_it_was)
+{
+    static const char sleep[] = "0x0 0x0 0x7ffd9f50f0f0 0x0 0x0 0x0";
+    struct thread_wait wait;
+
+#ifdef SYS_poll
+    wait =
+        decode_resumed("0x7ffd0000 0x2 0x927c0 0x0 0x0 0x0", "poll_schedule_timeout.constprop.0");
+    CHECK_EQ(wait.kind, WAIT_POLL);
+    CHECK_EQ(wait.number, SYS_poll);
+    CHECK_EQ(wait.address, 0x7ffd0000);
+    CHECK_EQ(wait.count, 2);
+    CHECK(!wait.is_forever);
+    CHECK(decode_resumed("0x7ffd0000 0x2 0xffffffff 0x0 0x0 0x0", "do_poll").is_forever);
+#endif
+    wait = decode_resumed("0x7ffe0000 0x80 0x2 0x7ffd2000 0x0 0x0", "futex_wait_queue");
+    CHECK_EQ(wait.kind, WAIT_FUTEX);
+    CHECK_EQ(wait.number, SYS_futex);
+    CHECK_EQ(wait.address, 0x7ffe0000);
+    CHECK(!wait.is_forever);
+    CHECK_EQ(decode_resumed(sleep, "hrtimer_nanosleep").kind, WAIT_SLEEP);
+    CHECK_EQ(decode_resumed(sleep, "do_syscall_64").kind, WAIT_SLEEP);
+    CHECK_EQ(decode_resumed(sleep, "0").number, SYS_clock_nanosleep);
+    wait = decode_resumed("0x7ffd9f50f0f0 0x0 0x0 0x0 0x0 0x0", "do_nanosleep");
+    CHECK_EQ(wait.number, SYS_nanosleep);
+    CHECK(!waits_is_resumed(&wait));
+}
+
+TEST(a_call_that_goes_on_and_is_not_known_says_so)
+{
+    struct thread_wait wait = decode_resumed("0x7ffd0000 0x2 0x927c0 0x0 0x0 0x0", "0");
+
+    CHECK_EQ(wait.kind, WAIT_OTHER);
+    CHECK(waits_is_resumed(&wait));
+    wait = decode_resumed("0x7ffd0000 0x2 0x927c0 0x0 0x0 0x0", "do_signal_stop");
+    CHECK(waits_is_resumed(&wait));
+    wait = decode(SYS_recvfrom, "0x9 0x0 0x0 0x0 0x0 0x0");
+    CHECK(!waits_is_resumed(&wait));
+}
+
 TEST(damaged_text_is_taken_for_a_running_thread)
 {
     struct thread_wait wait;

@@ -206,6 +206,33 @@ def a_stop_is_not_felt():
             assert status in (0, 1), (status, errors)
 
 
+def wait_until_stopped(pid):
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with open("/proc/%d/stat" % pid) as file:
+            if file.read().rsplit(") ")[1][0] == "T":
+                return
+        time.sleep(0.01)
+    raise AssertionError("process %d does not stop" % pid)
+
+
+def a_second_look_says_the_same():
+    """What a stop has interrupted goes on as another call: it must be taken for what it was."""
+    for case in ("polled-by-poll", "busy-owner"):
+        with Standing(case) as pid:
+            said = []
+            for _ in range(3):
+                _, out, errors = run_doctor(["--stacks", "--json", "--duration", "1", str(pid)])
+                report = json.loads(out)
+                said.append((report["verdict"], [[(t["tid"], t["role"], t["waits"]) for t in f["threads"]]
+                                                 for f in report["findings"]]))
+                os.kill(pid, signal.SIGSTOP)
+                wait_until_stopped(pid)
+                os.kill(pid, signal.SIGCONT)
+            assert said[0] == said[1] == said[2], (case, said)
+            assert said[0][0] == ("healthy" if case == "polled-by-poll" else case), said
+
+
 def text_report():
     with Standing("busy-owner") as pid:
         status, out, _ = run_doctor([str(pid)])
@@ -263,7 +290,7 @@ def all_processes():
 def command_scenes():
     return [Command(f.__name__.replace("_", "-"), f) for f in (
         wrong_usage, no_such_process, another_users_process, same_user_without_privileges,
-        ptrace_refused, a_stop_is_not_felt, what_is_stopped_stays_stopped, a_frozen_cgroup,
+        ptrace_refused, a_stop_is_not_felt, a_second_look_says_the_same, what_is_stopped_stays_stopped, a_frozen_cgroup,
         a_zombie,
         a_program_of_32_bits,
         text_report, graph, watch_reports_once, watch_tells_when_it_moves_again, all_processes)]

@@ -1,6 +1,7 @@
 /* target_loops.c: scenes around event loops: parked, busy, waiting for itself, and their twins. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,26 @@ static void nested_polled(void)
             target_sleep_ms(20);
             target_send_request(scene->fd);
         }
+    }
+}
+
+/* A set inside the poll() of a loop like GLib's, with a time limit. Its connection is idle, and the
+ * event of the last answer still lies in the stack. */
+static void polled_by_poll(void)
+{
+    struct scene *scene = scene_new(SERVER_ANSWERS);
+    struct pollfd fd = { .fd = scene->epoll, .events = POLLIN };
+    struct epoll_event events[8];
+    bool is_ready = false;
+
+    target_send_request(scene->fd);
+    for (;;) {
+        if (poll(&fd, 1, 600000) == 1 && epoll_wait(scene->epoll, events, 8, 0) == 1 &&
+            target_read_response(scene->fd) && !is_ready) {
+            is_ready = true;
+            target_ready();
+        }
+        __asm__ volatile("" ::"r"(events) : "memory"); /* they stay where they are */
     }
 }
 
@@ -491,6 +512,7 @@ const struct target_case loop_cases[] = {
     { "parked-idle-closed", parked_idle_closed },
     { "dup-polled", dup_polled },
     { "nested-polled", nested_polled },
+    { "polled-by-poll", polled_by_poll },
     { "busy-owner", busy_owner },
     { "busy-owner-spins", busy_owner_spins },
     { "busy-owner-ok", busy_owner_ok },
