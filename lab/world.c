@@ -300,7 +300,8 @@ static void held_now(struct held *held)
     stage_resources(&held->resources);
 }
 
-/* Lists what is there beyond `before`; the list is empty when nothing is. */
+/* Lists what is there beyond `before`; the list is empty when nothing is. There may be less: a spare
+ * thread of an earlier run, idle since, has ended. */
 static void held_compare(const struct held *before, const struct held *now, char *list, size_t size)
 {
     const struct {
@@ -321,7 +322,7 @@ static void held_compare(const struct held *before, const struct held *now, char
 
     list[0] = '\0';
     for (size_t i = 0; i < LAB_COUNT(rows) && used < size; i++) {
-        if (rows[i].now != rows[i].before) {
+        if (rows[i].now > rows[i].before) {
             used += (size_t)snprintf(
                 list + used, size - used, "%s%s: %llu, were %llu", used > 0 ? "; " : "",
                 rows[i].what, (unsigned long long)rows[i].now, (unsigned long long)rows[i].before);
