@@ -585,7 +585,7 @@ static enum il_code reader_on_eof(struct il_response *response, struct rt_place 
 static enum il_code reader_on_failed(const struct conn *conn, int sys_errno, struct il_error *err)
 {
     const struct h1_response *parser = &conn->held.kit->parser;
-    char when[80], all[32] = "";
+    char when[96], all[32] = "";
     struct il_error error;
 
     if (parser->framing == H1_FRAMING_SIZED) {
