@@ -300,8 +300,8 @@ static void held_now(struct held *held)
     stage_resources(&held->resources);
 }
 
-/* Lists what is there beyond `before`; the list is empty when nothing is. There may be less: a spare
- * thread of an earlier run, idle since, has ended. */
+/* Lists what is there beyond `before`; the list is empty when nothing is. There may be less: a
+ * spare thread of an earlier run, idle since, has ended. */
 static void held_compare(const struct held *before, const struct held *now, char *list, size_t size)
 {
     const struct {
