@@ -85,6 +85,7 @@ static int write_graph(const struct look *look, const char *file, const char *na
         return 0;
     }
     if (ends_with(file, ".svg") && draw_svg(look, file)) {
+        fprintf(stderr, "%s: the picture is in %s\n", name, file);
         return 0;
     }
     snprintf(dot_file, sizeof(dot_file), "%s%s", file, ends_with(file, ".svg") ? ".dot" : "");
@@ -103,6 +104,9 @@ static int write_graph(const struct look *look, const char *file, const char *na
                 "%s: Graphviz's dot is not installed or failed: the graph is in %s; draw it "
                 "with: dot -Tsvg -o %s %s\n",
                 name, dot_file, file, dot_file);
+    } else {
+        fprintf(stderr, "%s: the graph is in %s; a name that ends in .svg has it drawn\n", name,
+                dot_file);
     }
     return 0;
 }

@@ -219,7 +219,7 @@ void report_json(FILE *out, const struct look *look)
     put_field(out, "runtime", runtime_name(look->runtime));
     fputc(',', out);
     put_field(out, "verdict", verdict_name(verdict_of(look)));
-    fputs(",\"findings\":[", out);
+    fprintf(out, ",\"complete\":%s,\"findings\":[", verdict_is_complete(look) ? "true" : "false");
     for (uint32_t i = 0; i < look->finding_count; i++) {
         put_comma(out, i);
         put_finding(out, look, &look->findings[i]);

@@ -355,6 +355,15 @@ static void print_healthy(FILE *out, const struct look *look)
     for (uint32_t i = 0; i < look->socket_count; i++) {
         tcp += look->sockets[i].family == SOCKET_TCP && look->sockets[i].was_found;
     }
+    if (!verdict_is_complete(look)) {
+        fprintf(out,
+                "\nNothing was found, but the look was incomplete, and a hang may be there all the "
+                "same: see \"Not seen\".\nOf %u thread%s, %u TCP socket%s and %u event set%s there "
+                "was seen what needs no more rights or means.\n",
+                look->thread_count, look->thread_count == 1 ? "" : "s", tcp, tcp == 1 ? "" : "s",
+                look->set_count, look->set_count == 1 ? "" : "s");
+        return;
+    }
     fprintf(out,
             "\nNothing stands still: %u thread%s, %u TCP socket%s and %u event set%s (%u polled) "
             "were looked at.\n",
@@ -394,7 +403,14 @@ void report_text(FILE *out, const struct look *look, const struct report_style *
 {
     enum verdict verdict = verdict_of(look);
 
-    fprintf(out, "%s%s%s", colour_of(style, verdict), verdict_name(verdict), colour_off(style));
+    if (look->finding_count == 0 && !verdict_is_complete(look)) {
+        fprintf(out, "%snothing found, but %s%s", style->colour ? "\033[1;33m" : "",
+                look->can_copy_fd ? "the machine is too busy to tell"
+                                  : "system calls and readiness could not be looked at",
+                colour_off(style));
+    } else {
+        fprintf(out, "%s%s%s", colour_of(style, verdict), verdict_name(verdict), colour_off(style));
+    }
     if (look->finding_count > 0) {
         fprintf(out, " (%s)", confidence_name(look->findings[0].confidence));
     }

@@ -316,6 +316,11 @@ void verdict_conclude(struct look *look)
     }
 }
 
+bool verdict_is_complete(const struct look *look)
+{
+    return look->can_syscall && look->can_copy_fd && look->starved_count == 0;
+}
+
 enum verdict verdict_of(const struct look *look)
 {
     return look->finding_count > 0 ? look->findings[0].verdict : VERDICT_HEALTHY;

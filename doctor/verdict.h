@@ -11,6 +11,10 @@ bool verdict_needs_stacks(const struct look *look);
  * runtime_recognise_threads(). */
 void verdict_conclude(struct look *look);
 
+/* Could system calls and readiness be seen, and did the process get its CPU? Otherwise that nothing
+ * was found does not say that nothing hangs. */
+bool verdict_is_complete(const struct look *look);
+
 /* The gravest finding's, or healthy. */
 enum verdict verdict_of(const struct look *look);
 

@@ -244,6 +244,17 @@ def text_report():
         assert "token=hidden" not in out and "secret" not in out, out
 
 
+def an_incomplete_look_says_so_first():
+    with Standing("lock-cycle") as pid:
+        status, out, _ = run_doctor(["--no-attach", str(pid)])
+        assert status == 0 and out.startswith("nothing found, but system calls and readiness"), out
+        assert "polled)" not in out and "Nothing stands still" not in out, out
+        report = json.loads(run_doctor(["--no-attach", "--json", str(pid)])[1])
+        assert report["verdict"] == "healthy" and report["complete"] is False, report
+        report = json.loads(run_doctor(["--json", str(pid)])[1])
+        assert report["verdict"] == "lock-cycle" and report["complete"] is True, report
+
+
 def graph():
     with Standing("parked-owner") as pid:
         status, out, _ = run_doctor(["--dot", str(pid)])
@@ -255,6 +266,12 @@ def graph():
             assert status == 1 and os.path.getsize(drawn) > 0, errors
         finally:
             os.unlink(drawn)
+        assert drawn in errors and errors.count("\n") == 1, errors
+        status, _, errors = run_doctor(["--dot=%s.gv" % path, str(pid)])
+        with open(path + ".gv") as file:
+            assert file.read().startswith("digraph")
+        os.unlink(path + ".gv")
+        assert path + ".gv" in errors and errors.count("\n") == 1, errors
 
 
 def watch_reports_once():
@@ -293,4 +310,4 @@ def command_scenes():
         ptrace_refused, a_stop_is_not_felt, a_second_look_says_the_same, what_is_stopped_stays_stopped, a_frozen_cgroup,
         a_zombie,
         a_program_of_32_bits,
-        text_report, graph, watch_reports_once, watch_tells_when_it_moves_again, all_processes)]
+        text_report, an_incomplete_look_says_so_first, graph, watch_reports_once, watch_tells_when_it_moves_again, all_processes)]
