@@ -203,32 +203,30 @@ static void body_fill(void)
     }
 }
 
-static void echo_1_3(void *arg)
+static void echo_over(enum sim_tls_version version, enum sim_tls_choice choice,
+                      const char *protocol)
 {
     struct stream stream;
     struct il_error err;
 
-    (void)arg;
-    far_listen(SIM_TLS_1_3, SIM_TLS_CHOOSES_H2);
+    far_listen(version, choice);
     CHECK_EQ(client_open(&stream, "one.example", &err), IL_OK);
-    CHECK_STR(tls_protocol(&stream), "h2");
+    CHECK_STR(tls_protocol(&stream), protocol);
     client_echo(&stream, body, sizeof(body));
     client_close(&stream);
     far_stop();
 }
 
+static void echo_1_3(void *arg)
+{
+    (void)arg;
+    echo_over(SIM_TLS_1_3, SIM_TLS_CHOOSES_H2, "h2");
+}
+
 static void echo_1_2(void *arg)
 {
-    struct stream stream;
-    struct il_error err;
-
     (void)arg;
-    far_listen(SIM_TLS_1_2, SIM_TLS_CHOOSES_HTTP_1);
-    CHECK_EQ(client_open(&stream, "one.example", &err), IL_OK);
-    CHECK_STR(tls_protocol(&stream), "http/1.1");
-    client_echo(&stream, body, sizeof(body));
-    client_close(&stream);
-    far_stop();
+    echo_over(SIM_TLS_1_2, SIM_TLS_CHOOSES_HTTP_1, "http/1.1");
 }
 
 TEST(bytes_come_through_whatever_delays_records_and_however_they_are_cut)

@@ -1,14 +1,11 @@
 /* client_unread_test.c: streamed bodies that nobody reads, and requests that wait for their
  * connections: the pool takes one away, and its reader is told. */
-#include <pthread.h>
-
 #include "interloop/watch.h"
 #include "lab/server.h"
 #include "tests/check.h"
+#include "tests/unread_readers.h"
 
-#define BODY_BYTES   300000 /* more than anybody reads ahead */
-#define READER_COUNT 6
-#define ROUND_COUNT  40
+#define BODY_BYTES 300000 /* more than anybody reads ahead */
 
 static struct il_error err;
 static struct lab_server *server;
@@ -63,21 +60,6 @@ static enum il_code get(uint64_t pool_wait_ms, struct il_error *error)
     code = il_send(client, request, &response, error);
     il_response_free(response);
     il_request_free(request);
-    return code;
-}
-
-/* Read to the end, or to an error. */
-static enum il_code read_all(struct il_response *response, size_t *ret_size, struct il_error *error)
-{
-    char buffer[4096];
-    enum il_code code;
-    size_t got;
-
-    *ret_size = 0;
-    do {
-        code = il_response_read(response, buffer, sizeof(buffer), &got, error);
-        *ret_size += code == IL_OK ? got : 0;
-    } while (code == IL_OK && got > 0);
     return code;
 }
 
@@ -157,50 +139,13 @@ TEST(body_keeps_its_connection_until_the_limit_and_for_ever_without_one)
 
 /* ---- readers and takers that meet ---- */
 
-static _Atomic unsigned whole_count, taken_count, failed_count;
-
-static void *reader_main(void *arg)
-{
-    unsigned seed = *(unsigned *)arg;
-
-    for (unsigned i = 0; i < ROUND_COUNT; i++) {
-        struct il_response *response = NULL;
-        struct il_request *request;
-        struct il_error error = { 0 };
-        enum il_code code;
-        size_t size = 0;
-
-        CHECK_OK(il_request_new("GET", body_url, &request, &error));
-        code = il_send_streaming(client, request, &response, &error);
-        if (code == IL_OK && (seed + i) % 3 != 0) { /* else freed unread */
-            (void)il_sleep_ms((seed + i) % 4);
-            code = read_all(response, &size, &error);
-            whole_count += code == IL_OK && size == BODY_BYTES;
-            taken_count += code == IL_ETIMEDOUT && error.phase == IL_PHASE_READ;
-            failed_count += code == IL_OK ? size != BODY_BYTES : code != IL_ETIMEDOUT;
-        } else {
-            failed_count += code != IL_OK;
-        }
-        il_response_free(response);
-        il_request_free(request);
-    }
-    return NULL;
-}
-
 TEST_WITH_TIMEOUT(reader_has_the_whole_body_or_is_told_whoever_comes_in_between, 120)
 {
-    pthread_t threads[READER_COUNT];
-    unsigned seeds[READER_COUNT];
+    struct readers readers = { .size = BODY_BYTES, .round_count = 40 };
 
     start(2, 1);
-    for (unsigned i = 0; i < READER_COUNT; i++) {
-        seeds[i] = i;
-        CHECK_EQ(pthread_create(&threads[i], NULL, reader_main, &seeds[i]), 0);
-    }
-    for (unsigned i = 0; i < READER_COUNT; i++) {
-        CHECK_EQ(pthread_join(threads[i], NULL), 0);
-    }
-    CHECK_EQ(failed_count, 0);
-    CHECK(whole_count + taken_count > 0);
+    readers.client = client;
+    readers.url = body_url;
+    check_readers(&readers);
     stop();
 }

@@ -1,11 +1,10 @@
 /* h2_unread_test.c: streamed bodies over HTTP/2 that nobody reads, and requests that wait for the
  * places of their streams: one is reset, and its reader is told. As client_unread_test.c. */
 #include "tests/h2_check.h"
+#include "tests/unread_readers.h"
 
-#define BODY_PATH    "/bytes/3000000" /* more than a stream's window */
-#define BODY_SIZE    3000000
-#define READER_COUNT 6
-#define ROUND_COUNT  30
+#define BODY_PATH "/bytes/3000000" /* more than a stream's window */
+#define BODY_SIZE 3000000
 
 static void start_small(uint32_t max_streams, uint64_t unread_timeout_ms)
 {
@@ -26,21 +25,6 @@ static void begin_body(void *arg)
     CHECK_OK(il_request_new("GET", url(BODY_PATH), &request, &err));
     CHECK_OK(il_send_streaming(client, request, ret_response, &err));
     il_request_free(request);
-}
-
-/* Read to the end, or to an error. */
-static enum il_code read_all(struct il_response *response, size_t *ret_size, struct il_error *error)
-{
-    char buffer[65536];
-    enum il_code code;
-    size_t got;
-
-    *ret_size = 0;
-    do {
-        code = il_response_read(response, buffer, sizeof(buffer), &got, error);
-        *ret_size += code == IL_OK ? got : 0;
-    } while (code == IL_OK && got > 0);
-    return code;
 }
 
 static void check_was_taken(struct il_response *response, uint64_t limit_ms)
@@ -159,50 +143,13 @@ TEST(stream_of_a_session_that_the_server_leaves_gives_way_to_a_new_connection)
 
 /* ---- readers and takers that meet ---- */
 
-static _Atomic unsigned whole_count, taken_count, failed_count;
-
-static void *reader_main(void *arg)
-{
-    unsigned seed = *(unsigned *)arg;
-
-    for (unsigned i = 0; i < ROUND_COUNT; i++) {
-        struct il_response *response = NULL;
-        struct il_request *request;
-        struct il_error error = { 0 };
-        enum il_code code;
-        size_t size = 0;
-
-        CHECK_OK(il_request_new("GET", url(BODY_PATH), &request, &error));
-        code = il_send_streaming(client, request, &response, &error);
-        if (code == IL_OK && (seed + i) % 3 != 0) { /* else freed unread */
-            (void)il_sleep_ms((seed + i) % 4);
-            code = read_all(response, &size, &error);
-            whole_count += code == IL_OK && size == BODY_SIZE;
-            taken_count += code == IL_ETIMEDOUT && error.phase == IL_PHASE_READ;
-            failed_count += code == IL_OK ? size != BODY_SIZE : code != IL_ETIMEDOUT;
-        } else {
-            failed_count += code != IL_OK;
-        }
-        il_response_free(response);
-        il_request_free(request);
-    }
-    return NULL;
-}
-
 TEST_WITH_TIMEOUT(reader_has_the_whole_body_or_is_told_whoever_comes_in_between, 120)
 {
-    pthread_t threads[READER_COUNT];
-    unsigned seeds[READER_COUNT];
+    struct readers readers = { .size = BODY_SIZE, .round_count = 30 };
 
     start_small(2, 1);
-    for (unsigned i = 0; i < READER_COUNT; i++) {
-        seeds[i] = i;
-        CHECK_EQ(pthread_create(&threads[i], NULL, reader_main, &seeds[i]), 0);
-    }
-    for (unsigned i = 0; i < READER_COUNT; i++) {
-        CHECK_EQ(pthread_join(threads[i], NULL), 0);
-    }
-    CHECK_EQ(failed_count, 0);
-    CHECK(whole_count + taken_count > 0);
+    readers.client = client;
+    readers.url = url(BODY_PATH);
+    check_readers(&readers);
     stop();
 }
