@@ -63,11 +63,6 @@ enum il_code il_bytes_append(struct il_bytes *bytes, const void *data, size_t si
     return IL_OK;
 }
 
-enum il_code il_bytes_append_string(struct il_bytes *bytes, const char *text)
-{
-    return il_bytes_append(bytes, text, strlen(text));
-}
-
 size_t il_decimal(char out[static IL_DECIMAL_SIZE_MAX], uint64_t value)
 {
     char digits[IL_DECIMAL_SIZE_MAX];

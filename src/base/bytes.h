@@ -51,7 +51,6 @@ static inline void il_bytes_added(struct il_bytes *bytes, size_t size)
 }
 
 IL_MUST_USE enum il_code il_bytes_append(struct il_bytes *bytes, const void *data, size_t size);
-IL_MUST_USE enum il_code il_bytes_append_string(struct il_bytes *bytes, const char *text);
 
 /* Forget the first `size` bytes, which are there. */
 static inline void il_bytes_consume(struct il_bytes *bytes, size_t size)

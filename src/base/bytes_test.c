@@ -50,7 +50,7 @@ TEST(bytes_reserve_that_fails_changes_nothing)
     struct il_bytes bytes;
 
     il_bytes_init(&bytes);
-    CHECK(il_bytes_append_string(&bytes, "abc") == IL_OK);
+    CHECK(il_bytes_append(&bytes, "abc", 3) == IL_OK);
     il_memory_fail_after(0);
     CHECK_EQ(il_bytes_reserve(&bytes, 100000), IL_ENOMEM);
     il_memory_fail_after(UINT64_MAX);
@@ -59,7 +59,7 @@ TEST(bytes_reserve_that_fails_changes_nothing)
     CHECK_EQ(il_bytes_size(&bytes), 3);
     CHECK(memcmp(il_bytes_data(&bytes), "abc", 3) == 0);
     il_bytes_truncate(&bytes, 1);
-    CHECK(il_bytes_append_string(&bytes, "z") == IL_OK);
+    CHECK(il_bytes_append(&bytes, "z", 1) == IL_OK);
     CHECK(memcmp(il_bytes_data(&bytes), "az", 2) == 0);
     il_bytes_deinit(&bytes);
 }

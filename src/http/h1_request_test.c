@@ -37,7 +37,7 @@ static void check_request(const struct request_case *c)
     head.url = &url;
     head.headers = c->headers[0] != NULL ? &headers : NULL;
     il_bytes_init(&out);
-    CHECK(il_bytes_append_string(&out, "before|") == IL_OK);
+    CHECK(il_bytes_append(&out, "before|", 7) == IL_OK);
     code = h1_request_write(&out, &head, &err);
     CHECK(il_bytes_append(&out, "", 1) == IL_OK);
     CHECK(memcmp(il_bytes_data(&out), "before|", 7) == 0);

@@ -20,7 +20,7 @@ static uint64_t random_next(uint64_t *state)
 
 static void log_text(struct il_bytes *log, const char *text)
 {
-    CHECK(il_bytes_append_string(log, text) == IL_OK);
+    CHECK(il_bytes_append(log, text, strlen(text)) == IL_OK);
 }
 
 static void log_headers(struct il_bytes *log, const struct il_headers *headers)
